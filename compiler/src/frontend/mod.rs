@@ -1,0 +1,3 @@
+//! Front ends: model files to float graphs.
+
+pub mod onnx;

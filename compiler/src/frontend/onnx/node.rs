@@ -1,0 +1,187 @@
+//! One node being converted: operands, constants, attributes, results.
+
+use super::{Importer, tensors};
+use onnx_protobuf::NodeProto;
+use tacit_ir::diag::{Code, Diagnostic};
+use tacit_ir::graph::{Loc, ValueId};
+use tacit_ir::interp::tensor::{Data, TensorValue};
+use tacit_ir::stage::tensor::{Dim, Element, TensorOp, TensorType};
+
+/// Why a node is not converted.
+pub(super) enum Fail {
+    /// Tacit does not support it; the text says what could be done.
+    Unsupported(String),
+    /// It is wrong.
+    Error(Diagnostic),
+}
+
+impl Fail {
+    pub(super) fn unsupported(why: impl Into<String>) -> Self {
+        Fail::Unsupported(why.into())
+    }
+    pub(super) fn attribute(why: impl Into<String>) -> Self {
+        Fail::Error(Diagnostic::new(Code::AttributeInvalid, why.into()))
+    }
+    pub(super) fn shape(why: impl Into<String>) -> Self {
+        Fail::Error(Diagnostic::new(Code::ShapeMismatch, why.into()))
+    }
+}
+
+impl From<Diagnostic> for Fail {
+    fn from(why: Diagnostic) -> Self {
+        Fail::Error(why)
+    }
+}
+
+pub(super) type Converted<T> = Result<T, Fail>;
+
+pub(super) struct NodeCx<'i, 'a> {
+    pub(super) importer: &'i mut Importer<'a>,
+    pub(super) proto: &'a NodeProto,
+    pub(super) loc: Loc,
+    pub(super) outputs: Vec<Option<ValueId>>,
+}
+
+impl NodeCx<'_, '_> {
+    /// The operand at a position; an error when it is absent.
+    pub(super) fn operand(&self, position: usize) -> Converted<ValueId> {
+        self.optional(position).ok_or_else(|| Fail::attribute(format!("input {position} is missing")))
+    }
+
+    /// The operand at a position, if there is one.
+    pub(super) fn optional(&self, position: usize) -> Option<ValueId> {
+        let name = self.proto.input.get(position).filter(|name| !name.is_empty())?;
+        self.importer.values.get(name.as_str()).copied()
+    }
+
+    pub(super) fn operands(&self) -> Converted<Vec<ValueId>> {
+        (0..self.proto.input.len()).map(|position| self.operand(position)).collect()
+    }
+
+    pub(super) fn ty(&self, id: ValueId) -> &TensorType {
+        self.importer.ty(id)
+    }
+
+    /// The constant value of an operand, if it is one.
+    pub(super) fn constant(&self, id: ValueId) -> Option<&TensorValue> {
+        self.importer.constants.get(&id)
+    }
+
+    /// Constant integers of an operand that must be known.
+    pub(super) fn known_ints(&self, position: usize) -> Converted<Option<Vec<i64>>> {
+        let Some(id) = self.optional(position) else { return Ok(None) };
+        match self.constant(id).map(|value| &value.data) {
+            Some(Data::I64(values)) => Ok(Some(values.clone())),
+            Some(_) => Err(Fail::attribute(format!("input {position} is not an integer tensor"))),
+            None => Err(Fail::unsupported(format!("input {position} must be a constant; fold it before export"))),
+        }
+    }
+
+    /// Integers from an attribute (older opsets) or from a constant input (newer ones).
+    pub(super) fn ints_or_input(&self, name: &str, position: usize) -> Converted<Option<Vec<i64>>> {
+        match self.ints(name)? {
+            Some(values) => Ok(Some(values)),
+            None => self.known_ints(position),
+        }
+    }
+
+    pub(super) fn push(&mut self, op: TensorOp, operands: Vec<ValueId>) -> Converted<ValueId> {
+        let loc = self.loc.clone();
+        Ok(self.importer.push(op, operands, &loc)?)
+    }
+
+    pub(super) fn push_constant(&mut self, value: TensorValue) -> Converted<ValueId> {
+        let loc = self.loc.clone();
+        self.importer.constant(value, loc).map_err(Fail::shape)
+    }
+
+    /// Defines the node's next output.
+    pub(super) fn define(&mut self, id: ValueId) {
+        self.outputs.push(Some(id));
+    }
+
+    /// One operation, one output.
+    pub(super) fn single(&mut self, op: TensorOp, operands: Vec<ValueId>) -> Converted<()> {
+        let id = self.push(op, operands)?;
+        self.define(id);
+        Ok(())
+    }
+
+    /// The value as `[rows, columns]`: a vector becomes one column.
+    pub(super) fn as_matrix(&mut self, id: ValueId) -> Converted<ValueId> {
+        match self.ty(id).shape.as_slice() {
+            [Dim::Batch] => self.push(TensorOp::Reshape { shape: vec![-1, 1] }, vec![id]),
+            _ => Ok(id),
+        }
+    }
+
+    /// The value as floats: integers and booleans are cast to f32.
+    pub(super) fn as_float(&mut self, id: ValueId) -> Converted<ValueId> {
+        match self.ty(id).element {
+            Element::F32 | Element::F64 => Ok(id),
+            Element::I64 | Element::Bool => self.push(TensorOp::Cast { to: Element::F32 }, vec![id]),
+            Element::Str => Err(Fail::attribute("a numeric operation on strings")),
+        }
+    }
+
+    /// Columns of a `[rows, columns]` value.
+    pub(super) fn columns(&self, id: ValueId) -> Converted<usize> {
+        let ty = self.ty(id);
+        ty.columns().ok_or_else(|| Fail::shape(format!("expected [rows, columns], found {ty}")))
+    }
+
+    /// An axis attribute, counted from the end when negative.
+    pub(super) fn axis(&self, axis: i64, id: ValueId) -> Converted<usize> {
+        let rank = self.ty(id).shape.len() as i64;
+        let positive = if axis < 0 { axis + rank } else { axis };
+        if (0..rank).contains(&positive) {
+            Ok(positive as usize)
+        } else {
+            Err(Fail::attribute(format!("axis {axis} of a tensor of rank {rank}")))
+        }
+    }
+
+    /// Class labels at positions `[rows, 1]`, as `[rows]`.
+    pub(super) fn labels(&mut self, positions: ValueId, labels: &Labels) -> Converted<ValueId> {
+        let data = match labels {
+            Labels::Ints(values) => Data::I64(values.clone()),
+            Labels::Strings(values) => Data::Str(values.clone()),
+        };
+        let table = self.push_constant(TensorValue { shape: vec![1, data.len()], data })?;
+        let picked = self.push(TensorOp::GatherRows {}, vec![table, positions])?;
+        self.push(TensorOp::Reshape { shape: vec![-1] }, vec![picked])
+    }
+
+    pub(super) fn tensor_attribute(&self, name: &str) -> Converted<Option<TensorValue>> {
+        match self.attribute(name).and_then(|attribute| attribute.t.as_ref()) {
+            None => Ok(None),
+            Some(tensor) => Ok(Some(tensors::value(tensor, &self.importer.limits)?)),
+        }
+    }
+}
+
+/// Class labels of a classifier.
+pub(super) enum Labels {
+    Ints(Vec<i64>),
+    Strings(Vec<String>),
+}
+
+impl Labels {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Labels::Ints(values) => values.len(),
+            Labels::Strings(values) => values.len(),
+        }
+    }
+}
+
+/// All weights finite.
+pub(super) fn finite(what: &str, values: &[f64]) -> Converted<()> {
+    match values.iter().position(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(at) => Err(Fail::Error(
+            Diagnostic::new(Code::WeightNotFinite, format!("{what} {at} is {}", values[at]))
+                .help("a trained model has finite weights; train or export it again"),
+        )),
+    }
+}

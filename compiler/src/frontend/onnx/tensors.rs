@@ -1,0 +1,104 @@
+//! TensorProto to values and constants.
+
+use super::ImportLimits;
+use onnx_protobuf::TensorProto;
+use tacit_ir::diag::{Code, Diagnostic, Result};
+use tacit_ir::interp::tensor::{Data, TensorValue};
+use tacit_ir::stage::tensor::{Element, TensorOp};
+
+/// ONNX's element type numbers that Tacit reads.
+pub(super) fn element(code: i32) -> Option<Element> {
+    match code {
+        1 => Some(Element::F32),
+        11 => Some(Element::F64),
+        2..=7 | 12 | 13 => Some(Element::I64),
+        9 => Some(Element::Bool),
+        8 => Some(Element::Str),
+        _ => None,
+    }
+}
+
+/// The value of a tensor, from its raw bytes or its typed list.
+pub(super) fn value(tensor: &TensorProto, limits: &ImportLimits) -> Result<TensorValue> {
+    let wrong = |why: String| Diagnostic::new(Code::ShapeMismatch, why);
+    if tensor.data_location.value() != 0 || !tensor.external_data.is_empty() {
+        return Err(Diagnostic::new(Code::VariantUnsupported, "the tensor's data is in another file").help(
+            "save the model with its weights inside: onnx.save_model(model, path, save_as_external_data=False)",
+        ));
+    }
+    let shape: Option<Vec<usize>> = tensor.dims.iter().map(|&dim| usize::try_from(dim).ok()).collect();
+    let shape = shape.ok_or_else(|| wrong(format!("negative dimensions {:?}", tensor.dims)))?;
+    let size =
+        shape.iter().try_fold(1usize, |size, &dim| size.checked_mul(dim)).filter(|&size| size <= limits.max_elements);
+    let size = size.ok_or_else(|| {
+        let message = format!("a tensor of shape {shape:?} is over {} elements", limits.max_elements);
+        Diagnostic::new(Code::ModelTooLarge, message)
+    })?;
+    let raw = &tensor.raw_data;
+    macro_rules! raw {
+        ($ty:ty) => {
+            raw.chunks_exact(size_of::<$ty>()).map(|bytes| <$ty>::from_le_bytes(bytes.try_into().unwrap_or_default()))
+        };
+    }
+    macro_rules! ints {
+        ($ty:ty) => {
+            if raw.is_empty() {
+                tensor.int32_data.iter().map(|&x| i64::from(x)).collect()
+            } else {
+                raw!($ty).map(i64::from).collect()
+            }
+        };
+    }
+    let data = match tensor.data_type {
+        1 => Data::F32(if raw.is_empty() { tensor.float_data.clone() } else { raw!(f32).collect() }),
+        11 => Data::F64(if raw.is_empty() { tensor.double_data.clone() } else { raw!(f64).collect() }),
+        7 => Data::I64(if raw.is_empty() { tensor.int64_data.clone() } else { raw!(i64).collect() }),
+        6 => Data::I64(ints!(i32)),
+        5 => Data::I64(ints!(i16)),
+        3 => Data::I64(ints!(i8)),
+        4 => Data::I64(ints!(u16)),
+        2 => Data::I64(ints!(u8)),
+        12 => {
+            Data::I64(if raw.is_empty() { unsigned(&tensor.uint64_data) } else { raw!(u32).map(i64::from).collect() })
+        }
+        13 => Data::I64(if raw.is_empty() {
+            unsigned(&tensor.uint64_data)
+        } else {
+            raw!(u64).map(|x| x as i64).collect()
+        }),
+        9 => {
+            let flags: Vec<bool> = if raw.is_empty() {
+                tensor.int32_data.iter().map(|&x| x != 0).collect()
+            } else {
+                raw.iter().map(|&x| x != 0).collect()
+            };
+            Data::Bool(flags)
+        }
+        8 => Data::Str(tensor.string_data.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect()),
+        other => {
+            return Err(Diagnostic::new(Code::VariantUnsupported, format!("element type {other} is not supported")));
+        }
+    };
+    if data.len() != size {
+        return Err(wrong(format!("{} values for shape {shape:?}", data.len())));
+    }
+    Ok(TensorValue { shape, data })
+}
+
+fn unsigned(values: &[u64]) -> Vec<i64> {
+    values.iter().map(|&x| x as i64).collect()
+}
+
+/// The operation that holds a value. Booleans, which constants do not have, are kept as integers.
+pub(super) fn constant_op(value: &TensorValue) -> TensorOp {
+    let shape = value.shape.clone();
+    let (mut f32, mut f64, mut i64, mut str) = (None, None, None, None);
+    match &value.data {
+        Data::F32(data) => f32 = Some(data.clone()),
+        Data::F64(data) => f64 = Some(data.clone()),
+        Data::I64(data) => i64 = Some(data.clone()),
+        Data::Bool(data) => i64 = Some(data.iter().map(|&x| i64::from(x)).collect()),
+        Data::Str(data) => str = Some(data.clone()),
+    }
+    TensorOp::Constant { shape, f32, f64, i64, str }
+}

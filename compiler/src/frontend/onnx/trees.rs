@@ -1,0 +1,440 @@
+//! Tree ensembles of ai.onnx.ml 1 to 5 to one normal form.
+
+use super::node::{Converted, Fail, NodeCx, finite};
+use std::collections::{BTreeMap, BTreeSet};
+use tacit_ir::diag::{Code, Diagnostic};
+use tacit_ir::graph::ValueId;
+use tacit_ir::interp::tensor::Data;
+use tacit_ir::stage::tensor::{Aggregate, Element, Mode, PostTransform, TensorOp};
+
+/// A node as the file gives it.
+struct RawNode {
+    mode: Mode,
+    feature: usize,
+    threshold: f64,
+    on_true: usize,
+    on_false: usize,
+    missing_true: bool,
+}
+
+/// Nodes in file order, the roots, and the leaf weights by node.
+struct RawForest {
+    nodes: Vec<RawNode>,
+    roots: Vec<usize>,
+    leaves: BTreeMap<usize, Vec<(usize, f64)>>,
+    sets: Vec<Vec<f64>>,
+    double: bool,
+}
+
+fn index(what: &str, value: i64) -> Converted<usize> {
+    usize::try_from(value).map_err(|_| Fail::attribute(format!("`{what}` holds {value}")))
+}
+
+fn mode_of(name: &str) -> Converted<Mode> {
+    Ok(match name {
+        "LEAF" => Mode::Leaf,
+        "BRANCH_LEQ" => Mode::Leq,
+        "BRANCH_LT" => Mode::Lt,
+        "BRANCH_GTE" => Mode::Gte,
+        "BRANCH_GT" => Mode::Gt,
+        "BRANCH_EQ" => Mode::Eq,
+        "BRANCH_NEQ" => Mode::Neq,
+        other => return Err(Fail::attribute(format!("`nodes_modes` holds `{other}`"))),
+    })
+}
+
+impl NodeCx<'_, '_> {
+    fn list<T>(&self, name: &str, values: Option<Vec<T>>, len: usize) -> Converted<Vec<T>> {
+        let values = values.ok_or_else(|| Fail::attribute(format!("`{name}` is missing")))?;
+        if values.len() == len {
+            Ok(values)
+        } else {
+            Err(Fail::attribute(format!("`{name}` has {} items, `nodes_modes` has {len}", values.len())))
+        }
+    }
+
+    fn check_tree_count(&mut self, nodes: usize) -> Converted<()> {
+        self.importer.tree_nodes += nodes;
+        let limit = self.importer.limits.max_tree_nodes;
+        if self.importer.tree_nodes > limit {
+            let message = format!("{} tree nodes, the limit is {limit}", self.importer.tree_nodes);
+            return Err(Fail::Error(Diagnostic::new(Code::ModelTooLarge, message)));
+        }
+        Ok(())
+    }
+
+    /// The node arrays of ai.onnx.ml 1 to 3, with leaf weights under `prefix` (class or target).
+    fn old_forest(&mut self, prefix: &str) -> Converted<RawForest> {
+        let modes = self.strings("nodes_modes")?.ok_or_else(|| Fail::attribute("`nodes_modes` is missing"))?;
+        let len = modes.len();
+        self.check_tree_count(len)?;
+        let tree = self.list("nodes_treeids", self.ints("nodes_treeids")?, len)?;
+        let id = self.list("nodes_nodeids", self.ints("nodes_nodeids")?, len)?;
+        let feature = self.list("nodes_featureids", self.ints("nodes_featureids")?, len)?;
+        let on_true = self.list("nodes_truenodeids", self.ints("nodes_truenodeids")?, len)?;
+        let on_false = self.list("nodes_falsenodeids", self.ints("nodes_falsenodeids")?, len)?;
+        let (values, double) =
+            self.reals("nodes_values")?.ok_or_else(|| Fail::attribute("`nodes_values` is missing"))?;
+        let values = self.list("nodes_values", Some(values), len)?;
+        let missing = match self.ints("nodes_missing_value_tracks_true")?.filter(|missing| !missing.is_empty()) {
+            Some(missing) => self.list("nodes_missing_value_tracks_true", Some(missing), len)?,
+            None => vec![0; len],
+        };
+        let mut position: BTreeMap<(i64, i64), usize> = BTreeMap::new();
+        for at in 0..len {
+            if position.insert((tree[at], id[at]), at).is_some() {
+                return Err(Fail::attribute(format!("tree {} has two nodes {}", tree[at], id[at])));
+            }
+        }
+        let mut nodes = Vec::with_capacity(len);
+        let mut child_of = vec![false; len];
+        for at in 0..len {
+            let mode = mode_of(&modes[at])?;
+            let mut child = |to: i64| {
+                let missing = || {
+                    Fail::attribute(format!(
+                        "node {} of tree {} has the child {to}, which does not exist",
+                        id[at], tree[at]
+                    ))
+                };
+                let child = *position.get(&(tree[at], to)).ok_or_else(missing)?;
+                child_of[child] = true;
+                Converted::Ok(child)
+            };
+            let (on_true, on_false) =
+                if mode == Mode::Leaf { (0, 0) } else { (child(on_true[at])?, child(on_false[at])?) };
+            nodes.push(RawNode {
+                mode,
+                feature: index("nodes_featureids", feature[at])?,
+                threshold: values[at],
+                on_true,
+                on_false,
+                missing_true: missing[at] != 0,
+            });
+        }
+        let mut leaves: BTreeMap<usize, Vec<(usize, f64)>> = BTreeMap::new();
+        let name = |part: &str| format!("{prefix}_{part}");
+        let (weights, double_weights) = self.reals(&name("weights"))?.unwrap_or_default();
+        let count = weights.len();
+        let part = |part: &str| -> Converted<Vec<i64>> {
+            let values = self.ints(&name(part))?.unwrap_or_default();
+            if values.len() == count {
+                Ok(values)
+            } else {
+                Err(Fail::attribute(format!("`{}` has {} items for {count} weights", name(part), values.len())))
+            }
+        };
+        let (trees, ids, targets) = (part("treeids")?, part("nodeids")?, part("ids")?);
+        finite("leaf weight", &weights)?;
+        for at in 0..count {
+            let node = position.get(&(trees[at], ids[at]));
+            let node = node.ok_or_else(|| {
+                Fail::attribute(format!("a weight for node {} of tree {}, which does not exist", ids[at], trees[at]))
+            })?;
+            leaves.entry(*node).or_default().push((index(&name("ids"), targets[at])?, weights[at]));
+        }
+        // A tree's root is its first node; a root that is somebody's child is a cycle.
+        let mut roots = Vec::new();
+        let mut seen = BTreeSet::new();
+        for at in 0..len {
+            if seen.insert(tree[at]) {
+                if child_of[at] {
+                    return Err(Fail::attribute(format!(
+                        "the first node of tree {} is a child: the tree has a cycle",
+                        tree[at]
+                    )));
+                }
+                roots.push(at);
+            }
+        }
+        Ok(RawForest { nodes, roots, leaves, sets: Vec::new(), double: double || double_weights })
+    }
+
+    /// Emits the forest as one operation, nodes renumbered so that children come after parents.
+    fn emit(&mut self, forest: RawForest, targets: usize, aggregate: Aggregate, base: Vec<f64>) -> Converted<ValueId> {
+        let x = self.operand(0)?;
+        let x = self.as_matrix(x)?;
+        let x = self.as_float(x)?;
+        let columns = self.columns(x)?;
+        let single = !(forest.double && self.ty(x).element == Element::F64);
+        finite("base value", &base)?;
+        let mut order = Vec::with_capacity(forest.nodes.len());
+        let mut number = vec![usize::MAX; forest.nodes.len()];
+        for &root in &forest.roots {
+            let mut stack = vec![(root, 1usize)];
+            while let Some((at, depth)) = stack.pop() {
+                if number[at] != usize::MAX {
+                    return Err(Fail::attribute("a tree node has two parents"));
+                }
+                if depth > self.importer.limits.max_tree_depth {
+                    let message = format!("a tree is deeper than {} levels", self.importer.limits.max_tree_depth);
+                    return Err(Fail::Error(Diagnostic::new(Code::ModelTooLarge, message)));
+                }
+                number[at] = order.len();
+                order.push(at);
+                let node = &forest.nodes[at];
+                if node.mode != Mode::Leaf {
+                    stack.push((node.on_false, depth + 1));
+                    stack.push((node.on_true, depth + 1));
+                }
+            }
+        }
+        let mut op = Emitted::default();
+        for &at in &order {
+            let node = &forest.nodes[at];
+            op.mode.push(node.mode);
+            if node.mode == Mode::Leaf {
+                op.feature.push(0);
+                op.threshold.push(0.0);
+                op.on_true.push(op.leaf_target.len());
+                for &(target, weight) in forest.leaves.get(&at).map_or(&[][..], Vec::as_slice) {
+                    if target >= targets {
+                        return Err(Fail::attribute(format!("a leaf weight for target {target} of {targets}")));
+                    }
+                    op.leaf_target.push(target);
+                    op.leaf_weight.push(weight);
+                }
+                op.on_false.push(op.leaf_target.len());
+            } else {
+                if node.feature >= columns {
+                    return Err(Fail::shape(format!("a tree tests column {}, the input has {columns}", node.feature)));
+                }
+                if node.threshold.is_nan() {
+                    return Err(Fail::Error(Diagnostic::new(Code::WeightNotFinite, "a tree threshold is NaN")));
+                }
+                op.feature.push(node.feature);
+                op.threshold.push(node.threshold);
+                op.on_true.push(number[node.on_true]);
+                op.on_false.push(number[node.on_false]);
+                if node.missing_true {
+                    op.missing_true.push(number[at]);
+                }
+            }
+        }
+        let op = TensorOp::TreeEnsemble {
+            targets,
+            aggregate,
+            single,
+            base,
+            roots: forest.roots.iter().map(|&root| number[root]).collect(),
+            feature: op.feature,
+            mode: op.mode.into(),
+            threshold: op.threshold,
+            on_true: op.on_true,
+            on_false: op.on_false,
+            missing_true: op.missing_true,
+            sets: forest.sets.into(),
+            leaf_target: op.leaf_target,
+            leaf_weight: op.leaf_weight,
+        };
+        self.push(op, vec![x])
+    }
+}
+
+#[derive(Default)]
+struct Emitted {
+    feature: Vec<usize>,
+    mode: Vec<Mode>,
+    threshold: Vec<f64>,
+    on_true: Vec<usize>,
+    on_false: Vec<usize>,
+    missing_true: Vec<usize>,
+    leaf_target: Vec<usize>,
+    leaf_weight: Vec<f64>,
+}
+
+fn aggregate(name: Option<&str>) -> Converted<Aggregate> {
+    Ok(match name {
+        None | Some("SUM") => Aggregate::Sum,
+        Some("AVERAGE") => Aggregate::Average,
+        Some("MIN") => Aggregate::Min,
+        Some("MAX") => Aggregate::Max,
+        Some(other) => return Err(Fail::attribute(format!("`aggregate_function` is `{other}`"))),
+    })
+}
+
+pub(super) fn regressor(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
+    let forest = cx.old_forest("target")?;
+    let targets = index("n_targets", cx.int("n_targets")?.unwrap_or(1))?;
+    if targets == 0 || targets > 100_000 {
+        return Err(Fail::attribute(format!("`n_targets` is {targets}")));
+    }
+    let base = cx.reals("base_values")?.map(|(values, _)| values).unwrap_or_default();
+    let aggregate = aggregate(cx.string("aggregate_function")?.as_deref())?;
+    if !base.is_empty() && base.len() != targets {
+        return Err(Fail::attribute(format!("{} base values for {targets} targets", base.len())));
+    }
+    let raw = cx.emit(forest, targets, aggregate, base)?;
+    let kind = cx.post_transform()?;
+    finish_scores(cx, raw, kind)
+}
+
+fn finish_scores(cx: &mut NodeCx<'_, '_>, raw: ValueId, kind: PostTransform) -> Converted<()> {
+    let scores = if kind == PostTransform::None { raw } else { cx.push(TensorOp::PostTransform { kind }, vec![raw])? };
+    cx.define(scores);
+    Ok(())
+}
+
+pub(super) fn classifier(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
+    let forest = cx.old_forest("class")?;
+    let labels = cx.class_labels("classlabels_int64s", "classlabels_strings")?;
+    let labels = labels.ok_or_else(|| Fail::attribute("the classifier has no class labels"))?;
+    let classes = labels.len();
+    let base = cx.reals("base_values")?.map(|(values, _)| values).unwrap_or_default();
+    let kind = cx.post_transform()?;
+    let scored: BTreeSet<usize> = forest.leaves.values().flatten().map(|&(target, _)| target).collect();
+    let positive = forest.leaves.values().flatten().all(|&(_, weight)| weight >= 0.0);
+    if classes == 2 && scored.len() <= 1 {
+        // onnxruntime's binary case: the one score, whatever class it is named for, counts for the second class.
+        let mut forest = forest;
+        for (target, _) in forest.leaves.values_mut().flatten() {
+            *target = 0;
+        }
+        let base = if base.is_empty() { base } else { vec![base[base.len() - 1]] };
+        let raw = cx.emit(forest, 1, Aggregate::Sum, base)?;
+        let position = cx.push(TensorOp::BinaryLabel { threshold: if positive { 0.5 } else { 0.0 } }, vec![raw])?;
+        let label = cx.labels(position, &labels)?;
+        let scores = cx.push(TensorOp::BinaryScores { positive, kind }, vec![raw])?;
+        cx.define(label);
+        cx.define(scores);
+        return Ok(());
+    }
+    let base = if base.len() == classes {
+        base
+    } else if base.is_empty() {
+        base
+    } else {
+        return Err(Fail::attribute(format!("{} base values for {classes} classes", base.len())));
+    };
+    let raw = cx.emit(forest, classes, Aggregate::Sum, base)?;
+    let position = cx.push(TensorOp::ArgMax { axis: 1, least: false, last: false }, vec![raw])?;
+    let label = cx.labels(position, &labels)?;
+    cx.define(label);
+    finish_scores(cx, raw, kind)
+}
+
+/// ai.onnx.ml 5's TreeEnsemble.
+pub(super) fn ensemble(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
+    let tensor = |cx: &NodeCx<'_, '_>, name: &str| -> Converted<Option<(Data, Vec<f64>)>> {
+        cx.tensor_attribute(name)?
+            .map(|value| {
+                let reals = value.to_f64().ok_or_else(|| Fail::attribute(format!("`{name}` holds strings")))?;
+                Ok((value.data, reals))
+            })
+            .transpose()
+    };
+    let required =
+        |name: &str, value: Option<Vec<i64>>| value.ok_or_else(|| Fail::attribute(format!("`{name}` is missing")));
+    let (_, codes) = tensor(cx, "nodes_modes")?.ok_or_else(|| Fail::attribute("`nodes_modes` is missing"))?;
+    let (split_data, splits) =
+        tensor(cx, "nodes_splits")?.ok_or_else(|| Fail::attribute("`nodes_splits` is missing"))?;
+    let len = codes.len();
+    cx.check_tree_count(len)?;
+    let feature = required("nodes_featureids", cx.ints("nodes_featureids")?)?;
+    let true_ids = required("nodes_truenodeids", cx.ints("nodes_truenodeids")?)?;
+    let false_ids = required("nodes_falsenodeids", cx.ints("nodes_falsenodeids")?)?;
+    let true_leafs = required("nodes_trueleafs", cx.ints("nodes_trueleafs")?)?;
+    let false_leafs = required("nodes_falseleafs", cx.ints("nodes_falseleafs")?)?;
+    let roots = required("tree_roots", cx.ints("tree_roots")?)?;
+    let leaf_targets = required("leaf_targetids", cx.ints("leaf_targetids")?)?;
+    let (_, leaf_weights) = tensor(cx, "leaf_weights")?.ok_or_else(|| Fail::attribute("`leaf_weights` is missing"))?;
+    finite("leaf weight", &leaf_weights)?;
+    let missing = cx.ints("nodes_missing_value_tracks_true")?.filter(|m| !m.is_empty()).unwrap_or_else(|| vec![0; len]);
+    if [
+        splits.len(),
+        feature.len(),
+        true_ids.len(),
+        false_ids.len(),
+        true_leafs.len(),
+        false_leafs.len(),
+        missing.len(),
+    ] != [len; 7]
+        || leaf_targets.len() != leaf_weights.len()
+    {
+        return Err(Fail::attribute("node or leaf lists of different lengths"));
+    }
+    let (_, members) = tensor(cx, "membership_values")?.unwrap_or((Data::F32(Vec::new()), Vec::new()));
+    let mut member_sets = members.split(|value| value.is_nan());
+    let leaf_count = leaf_weights.len();
+    let mut sets: Vec<Vec<f64>> = Vec::new();
+    let mut nodes = Vec::with_capacity(len + leaf_count);
+    let mut leaves = BTreeMap::new();
+    for at in 0..len {
+        let mut child = |id: i64, leaf: bool| {
+            let id = index("child", id)?;
+            match (leaf, id < leaf_count, id < len) {
+                // A leaf may be shared in the file; each use becomes a node of its own behind the inner ones.
+                (true, true, _) => {
+                    let node = len + leaves.len();
+                    leaves.insert(node, vec![(index("leaf_targetids", leaf_targets[id])?, leaf_weights[id])]);
+                    Ok(node)
+                }
+                (false, _, true) => Ok(id),
+                _ => Err(Fail::attribute(format!("node {at} has the child {id}, which does not exist"))),
+            }
+        };
+        let (on_true, on_false) =
+            (child(true_ids[at], true_leafs[at] != 0)?, child(false_ids[at], false_leafs[at] != 0)?);
+        let mode = match codes[at] as i64 {
+            0 => Mode::Leq,
+            1 => Mode::Lt,
+            2 => Mode::Gte,
+            3 => Mode::Gt,
+            4 => Mode::Eq,
+            5 => Mode::Neq,
+            6 => Mode::Member,
+            other => return Err(Fail::attribute(format!("`nodes_modes` holds {other}"))),
+        };
+        let threshold = if mode == Mode::Member {
+            let set =
+                member_sets.next().ok_or_else(|| Fail::attribute("fewer membership sets than nodes that use one"))?;
+            sets.push(set.to_vec());
+            (sets.len() - 1) as f64
+        } else {
+            splits[at]
+        };
+        let feature = index("nodes_featureids", feature[at])?;
+        nodes.push(RawNode { mode, feature, threshold, on_true, on_false, missing_true: missing[at] != 0 });
+    }
+    for _ in 0..leaves.len() {
+        nodes.push(RawNode {
+            mode: Mode::Leaf,
+            feature: 0,
+            threshold: 0.0,
+            on_true: 0,
+            on_false: 0,
+            missing_true: false,
+        });
+    }
+    let roots: Vec<usize> = roots
+        .into_iter()
+        .map(|root| {
+            index("tree_roots", root).and_then(|root| {
+                if root < len { Ok(root) } else { Err(Fail::attribute(format!("tree root {root} of {len} nodes"))) }
+            })
+        })
+        .collect::<Converted<_>>()?;
+    // A tree of one leaf is written as a node whose two children are that leaf; it stays a test with equal branches.
+    let targets = index("n_targets", cx.int("n_targets")?.unwrap_or(1))?;
+    if targets == 0 || targets > 100_000 {
+        return Err(Fail::attribute(format!("`n_targets` is {targets}")));
+    }
+    let aggregate = match cx.int("aggregate_function")?.unwrap_or(1) {
+        0 => Aggregate::Average,
+        1 => Aggregate::Sum,
+        2 => Aggregate::Min,
+        3 => Aggregate::Max,
+        other => return Err(Fail::attribute(format!("`aggregate_function` is {other}"))),
+    };
+    let kind = match cx.int("post_transform")?.unwrap_or(0) {
+        0 => PostTransform::None,
+        1 => PostTransform::Softmax,
+        2 => PostTransform::Logistic,
+        3 => PostTransform::SoftmaxZero,
+        4 => PostTransform::Probit,
+        other => return Err(Fail::attribute(format!("`post_transform` is {other}"))),
+    };
+    let double = matches!(split_data, Data::F64(_));
+    let raw = cx.emit(RawForest { nodes, roots, leaves, sets, double }, targets, aggregate, Vec::new())?;
+    finish_scores(cx, raw, kind)
+}

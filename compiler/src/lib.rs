@@ -1,0 +1,115 @@
+//! ONNX to encrypted circuits.
+//!
+//! [`compile`] runs the whole way: front end, split into roles, passes, emission. Each part can be used alone: the
+//! [`frontend`], [`roles::split`], and single [`passes`] over IR text.
+
+pub mod emit;
+pub mod frontend;
+pub mod options;
+pub mod passes;
+pub mod roles;
+
+use options::Options;
+use passes::{DriverOptions, Ir, PIPELINE, PassCx, PassReport, print_ir, run_passes};
+use std::collections::BTreeMap;
+use tacit_ir::artifact::{Artifact, Report};
+use tacit_ir::diag::{Diagnostic, Result};
+use tacit_ir::graph::Graph;
+use tacit_ir::interp::tensor::{TensorValue, evaluate};
+use tacit_ir::stage::circuit::CircuitType;
+use tacit_ir::stage::tensor::Tensor;
+
+/// A compiled model and how it came about.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The artifact.
+    pub artifact: Artifact,
+    /// What each pass did.
+    pub passes: Vec<PassReport>,
+}
+
+/// Threads of the compiler have a stack that the deepest tree allowed cannot overflow.
+const STACK_BYTES: usize = 256 << 20;
+
+/// Compiles an imported model. `calibration`: typical inputs of the model, by name; empty for none.
+///
+/// # Errors
+/// What the split, the passes or the emission refuse.
+pub fn compile(
+    model: Graph<Tensor>,
+    options: &Options,
+    calibration: &BTreeMap<String, TensorValue>,
+    driver: &DriverOptions,
+) -> Result<Compiled> {
+    std::thread::scope(|scope| {
+        let work = || compile_here(model, options, calibration, driver);
+        let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work);
+        let thread = thread.map_err(|why| Diagnostic::internal(format!("cannot start a thread: {why}")))?;
+        thread.join().unwrap_or_else(|_| Err(Diagnostic::internal("the compiler panicked")))
+    })
+}
+
+fn compile_here(
+    model: Graph<Tensor>,
+    options: &Options,
+    calibration: &BTreeMap<String, TensorValue>,
+    driver: &DriverOptions,
+) -> Result<Compiled> {
+    let name = model.name().to_owned();
+    let no_rows = BTreeMap::new();
+    let mut cx = PassCx::new(options, &no_rows);
+    // Maps before the split are composed first, so that a chain of them is one encrypted operation.
+    let whole = DriverOptions::default();
+    let (fused, _) = run_passes(Ir::Tensor(model), &["fuse-linear"], &mut cx, &whole)?;
+    let Ir::Tensor(model) = fused else {
+        return Err(Diagnostic::internal("fuse-linear left the float stage"));
+    };
+    let roles = roles::split(&model)?;
+    let rows = calibration_rows(&roles.head, calibration)?;
+    let mut cx = PassCx::new(options, &rows);
+    let mut text = vec![("tensor".to_owned(), tacit_ir::text::print(&model))];
+    let at = PIPELINE.iter().position(|pass| *pass == "lower-to-circuit").unwrap_or(0);
+    let (quant, mut passes) = run_passes(Ir::Tensor(roles.body.clone()), &PIPELINE[..at], &mut cx, driver)?;
+    text.push(("quant".to_owned(), print_ir(&quant)));
+    let (circuit, more) = run_passes(quant, &PIPELINE[at..], &mut cx, driver)?;
+    passes.extend(more);
+    text.push(("circuit".to_owned(), print_ir(&circuit)));
+    let Ir::Circuit(circuit) = circuit else {
+        return Err(Diagnostic::internal("the pipeline did not end in a circuit"));
+    };
+    let (client, plan) = emit::emit(&circuit, &roles.head, &roles.tail, options.failure_bits)?;
+    tacit_ir::interp::plan::check(&plan, &client.layout)
+        .map_err(|why| Diagnostic::internal(format!("the emitted plan does not check: {}", why.message)))?;
+    let mut notes: Vec<String> =
+        roles.clear_maps.iter().map(|map| format!("{map} runs on the client, in clear, before the trees")).collect();
+    notes.extend(passes.iter().flat_map(|pass| pass.notes.iter().cloned()));
+    let noise = circuit.values().filter_map(|id| match &circuit.node(id).ty {
+        CircuitType::Glwe { noise: Some(noise), .. } => Some(noise.0),
+        _ => None,
+    });
+    let counters = |pass: &PassReport| pass.counters.iter().map(|(what, count)| ((*what).to_owned(), *count)).collect();
+    let report = Report {
+        model: name,
+        passes: passes.iter().map(|pass| (pass.pass.to_owned(), counters(pass))).collect(),
+        notes,
+        log2_noise: noise.collect(),
+    };
+    Ok(Compiled { artifact: Artifact::new(client, plan, report, text)?, passes })
+}
+
+/// Head values of the calibration inputs, row by row.
+fn calibration_rows(
+    head: &Graph<Tensor>,
+    calibration: &BTreeMap<String, TensorValue>,
+) -> Result<BTreeMap<String, Vec<Vec<f64>>>> {
+    if calibration.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let values = evaluate(head, calibration)?;
+    let rows = values.into_iter().filter_map(|(name, value)| {
+        let columns = value.columns().max(1);
+        let rows = value.to_f64()?.chunks(columns).map(<[f64]>::to_vec).collect();
+        Some((name, rows))
+    });
+    Ok(rows.collect())
+}

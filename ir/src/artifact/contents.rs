@@ -1,0 +1,323 @@
+//! What the sections of an artifact hold, format version 1.
+
+use super::{Container, Kind, SectionId, View, decode, digest, encode};
+use crate::attr::{Attr, AttrMap, OpSet};
+use crate::diag::{Code, Diagnostic, Result};
+use crate::graph::{Graph, Loc, Stage, ValueId};
+use crate::plan::{Layout, Plan};
+use serde::{Deserialize, Serialize};
+
+/// A node in generic form.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RawNode {
+    /// Operation name.
+    pub op: String,
+    /// Attributes.
+    pub attrs: Vec<(String, Attr)>,
+    /// Operands, by position.
+    pub operands: Vec<u32>,
+    /// Type in text form.
+    pub ty: String,
+}
+
+/// A graph in generic form.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RawGraph {
+    /// Nodes in order.
+    pub nodes: Vec<RawNode>,
+    /// Outputs.
+    pub outputs: Vec<(String, u32)>,
+}
+
+impl RawGraph {
+    /// The generic form of a graph.
+    pub fn from_graph<S: Stage>(graph: &Graph<S>) -> Self {
+        let number = |id: &ValueId| id.index() as u32;
+        let nodes = graph.values().map(|id| {
+            let node = graph.node(id);
+            RawNode {
+                op: node.op.name().to_owned(),
+                attrs: node.op.attrs(),
+                operands: node.operands.iter().map(number).collect(),
+                ty: node.ty.to_string(),
+            }
+        });
+        RawGraph {
+            nodes: nodes.collect(),
+            outputs: graph.outputs().iter().map(|(n, id)| (n.clone(), number(id))).collect(),
+        }
+    }
+
+    /// The graph, every node type-checked.
+    ///
+    /// # Errors
+    /// [`Code::NotConformant`].
+    pub fn to_graph<S: Stage>(&self, name: &str) -> Result<Graph<S>> {
+        let wrong = |why: String| Diagnostic::new(Code::NotConformant, why);
+        let mut graph = Graph::<S>::new(name);
+        let mut ids: Vec<ValueId> = Vec::with_capacity(self.nodes.len());
+        let find = |ids: &[ValueId], at: u32| {
+            ids.get(at as usize).copied().ok_or_else(|| wrong(format!("value {at} is not defined before its use")))
+        };
+        for node in &self.nodes {
+            let op = S::Op::from_parts(&node.op, AttrMap(node.attrs.clone())).map_err(|why| wrong(why.to_string()))?;
+            let operands = node.operands.iter().map(|&at| find(&ids, at)).collect::<Result<_>>()?;
+            let ty = node.ty.parse().map_err(wrong)?;
+            ids.push(graph.push(op, operands, Some(ty), Loc::Unknown).map_err(wrong)?);
+        }
+        for (name, at) in &self.outputs {
+            graph.output(name.clone(), find(&ids, *at)?);
+        }
+        Ok(graph)
+    }
+}
+
+/// One column as an integer code and its selector bits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CodedColumn {
+    /// Column of the head value.
+    pub column: u32,
+    /// Code boundaries.
+    pub boundaries: Vec<f64>,
+    /// `none`, `low` or `high`.
+    pub missing: String,
+    /// Cuts that the selector bits tell apart.
+    pub cuts: Vec<u32>,
+    /// Bit pattern of each interval.
+    pub patterns: Vec<u32>,
+    /// Number of selector bits.
+    pub bits: u32,
+    /// Number of the first of them among all selectors.
+    pub first_selector: u32,
+}
+
+/// Thermometer terms of one diagram.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Thermometer {
+    /// log2 of the torus value of a term that holds.
+    pub log2_delta: u32,
+    /// `(feature, cut, packed input, coefficient)`.
+    pub positions: Vec<(u32, u32, u32, u32)>,
+}
+
+/// How head values become selectors and packed coefficients.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Encoder {
+    /// Integer codes.
+    Codes {
+        /// Head output.
+        value: String,
+        /// Values are rounded to f32 first.
+        single: bool,
+        /// Columns.
+        columns: Vec<CodedColumn>,
+        /// Thermometers, one a diagram that uses some.
+        thermometers: Vec<Thermometer>,
+    },
+    /// Reals, scaled to at most 1 by a factor the client keeps.
+    Reals {
+        /// Head output.
+        value: String,
+        /// Columns, the constant one not counted.
+        columns: u32,
+        /// The first packed input.
+        first_packed: u32,
+        /// Columns in each packed input.
+        per_input: u32,
+        /// Coefficients from one column to the next.
+        spacing: u32,
+        /// log2 of the torus value of 1.
+        log2_amplitude: i32,
+    },
+}
+
+/// The scale of a result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Scale {
+    /// Integers.
+    Integers {
+        /// log2 of the torus value of 1.
+        log2_delta: u32,
+        /// Rounding to the nearest integer removes all noise.
+        exact: bool,
+    },
+    /// Combinations of the reals of an encoder.
+    Reals {
+        /// Position of the encoder.
+        encoder: u32,
+        /// log2 of the torus value of 1.
+        log2_amplitude: i32,
+    },
+}
+
+/// How a result becomes a tail input: `offset + step * value` per output.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decoder {
+    /// Tail input.
+    pub value: String,
+    /// The scale.
+    pub scale: Scale,
+    /// Per output.
+    pub step: Vec<f64>,
+    /// Per output.
+    pub offset: Vec<f64>,
+}
+
+/// Everything the client needs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClientSpec {
+    /// Shapes of queries and results.
+    pub layout: Layout,
+    /// Clear computation before encryption.
+    pub head: RawGraph,
+    /// Clear computation after decryption.
+    pub tail: RawGraph,
+    /// Encoders.
+    pub encoders: Vec<Encoder>,
+    /// Decoders, one a result.
+    pub decoders: Vec<Decoder>,
+    /// The failure probability is 2^-this per prediction.
+    pub failure_bits: u32,
+}
+
+/// What the compiler found, for `inspect`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Model name.
+    pub model: String,
+    /// Per pass: name and counters.
+    pub passes: Vec<(String, Vec<(String, u64)>)>,
+    /// Notes for the user.
+    pub notes: Vec<String>,
+    /// Per result: log2 of the noise bound's standard deviation.
+    pub log2_noise: Vec<f64>,
+}
+
+/// A compiled circuit, or its client part.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Artifact {
+    /// Identifies the circuit: SHA-256 of client and server sections.
+    pub digest: [u8; 32],
+    /// The client's part.
+    pub client: ClientSpec,
+    /// The server's part; absent in a client artifact.
+    pub plan: Option<Plan>,
+    /// The compile report; absent in a client artifact.
+    pub report: Option<Report>,
+    /// IR text by stage; absent in a client artifact.
+    pub text: Vec<(String, String)>,
+}
+
+impl Artifact {
+    /// A compiled circuit; its digest is made from its parts.
+    ///
+    /// # Errors
+    /// [`Code::Internal`] where serialization fails.
+    pub fn new(client: ClientSpec, plan: Plan, report: Report, text: Vec<(String, String)>) -> Result<Self> {
+        let digest = digest(&[&encode(&client)?, &encode(&plan)?]);
+        Ok(Artifact { digest, client, plan: Some(plan), report: Some(report), text })
+    }
+
+    /// The client's part alone.
+    #[must_use]
+    pub fn client_part(&self) -> Artifact {
+        Artifact { digest: self.digest, client: self.client.clone(), plan: None, report: None, text: Vec::new() }
+    }
+
+    /// The bytes of the file.
+    ///
+    /// # Errors
+    /// [`Code::Internal`] where serialization fails.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let mut sections = vec![(SectionId::CLIENT, encode(&self.client)?)];
+        let mut kind = Kind::ClientArtifact;
+        if let Some(plan) = &self.plan {
+            kind = Kind::Artifact;
+            sections.push((SectionId::SERVER, encode(plan)?));
+            sections.push((SectionId::REPORT, encode(&self.report.clone().unwrap_or_default())?));
+            sections.push((SectionId::TEXT, encode(&self.text)?));
+        }
+        Ok(Container { kind, digest: self.digest, sections }.write())
+    }
+
+    /// Reads a file and checks its contents.
+    ///
+    /// # Errors
+    /// Those of [`View::read`], [`Code::WrongFileKind`], [`Code::NotConformant`].
+    pub fn from_bytes(bytes: &[u8], limit: u64) -> Result<Self> {
+        let file = View::read(bytes, &[Kind::Artifact, Kind::ClientArtifact], limit)?;
+        let client: ClientSpec = decode(file.section(SectionId::CLIENT)?)?;
+        client.check()?;
+        let mut artifact = Artifact { digest: file.digest, client, plan: None, report: None, text: Vec::new() };
+        if file.kind == Kind::Artifact {
+            let server = file.section(SectionId::SERVER)?;
+            let plan: Plan = decode(server)?;
+            crate::interp::plan::check(&plan, &artifact.client.layout)?;
+            if digest(&[file.section(SectionId::CLIENT)?, server]) != file.digest {
+                return Err(Diagnostic::new(Code::FileCorrupted, "the circuit does not match its digest"));
+            }
+            artifact.plan = Some(plan);
+            artifact.report = Some(decode(file.section(SectionId::REPORT)?)?);
+            artifact.text = decode(file.section(SectionId::TEXT)?)?;
+        }
+        Ok(artifact)
+    }
+}
+
+impl ClientSpec {
+    /// Checks indices and sizes, so that encoding and decoding cannot go out of bounds.
+    ///
+    /// # Errors
+    /// [`Code::NotConformant`].
+    pub fn check(&self) -> Result<()> {
+        let wrong =
+            |why: &str| Err(Diagnostic::new(Code::NotConformant, format!("the client part is inconsistent: {why}")));
+        let ClientSpec { layout, head: _, tail: _, encoders, decoders, failure_bits: _ } = self;
+        crate::interp::plan::check_layout(layout)?;
+        let n = layout.glwe.polynomial_size;
+        for encoder in encoders {
+            match encoder {
+                Encoder::Codes { value: _, single: _, columns, thermometers } => {
+                    for column in columns {
+                        let selectors_fit =
+                            column.first_selector.checked_add(column.bits).is_some_and(|end| end <= layout.selectors);
+                        if !selectors_fit || column.bits > 20 || column.patterns.len() != column.cuts.len() + 1 {
+                            return wrong("a column's selector code");
+                        }
+                    }
+                    for &(feature, _, packed, at) in thermometers.iter().flat_map(|t| &t.positions) {
+                        if feature as usize >= columns.len() || packed >= layout.packed_inputs || at >= n {
+                            return wrong("a thermometer position");
+                        }
+                    }
+                    if thermometers.iter().any(|t| t.log2_delta > 63) {
+                        return wrong("a thermometer scale");
+                    }
+                }
+                Encoder::Reals { value: _, columns, first_packed, per_input, spacing, log2_amplitude } => {
+                    let inputs = columns.saturating_add(1).div_ceil((*per_input).max(1));
+                    let fits = first_packed.checked_add(inputs).is_some_and(|end| end <= layout.packed_inputs);
+                    let spaced = per_input.checked_mul(*spacing).is_some_and(|size| size <= n);
+                    if *per_input == 0 || *spacing == 0 || !fits || !spaced || !(0..=63).contains(log2_amplitude) {
+                        return wrong("packed columns");
+                    }
+                }
+            }
+        }
+        if decoders.len() != layout.result_slots.len() {
+            return wrong("the number of results");
+        }
+        for (decoder, &slots) in decoders.iter().zip(&layout.result_slots) {
+            let scale_ok = match &decoder.scale {
+                Scale::Integers { log2_delta, exact: _ } => *log2_delta <= 63,
+                Scale::Reals { encoder, log2_amplitude: _ } => {
+                    matches!(encoders.get(*encoder as usize), Some(Encoder::Reals { .. }))
+                }
+            };
+            if !scale_ok || decoder.step.len() != slots as usize || decoder.offset.len() != slots as usize {
+                return wrong("a decoder");
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,122 @@
+//! Contents of keys, queries and results in format version 1. Each struct is one postcard section.
+//!
+//! Ciphertexts are not postcard: they are raw bytes whose exact length the [`Layout`] fixes, so that a query of many
+//! megabytes is read without copying and a wrong length is found at once. See [`query_row_bytes`] and
+//! [`result_row_bytes`].
+
+use crate::diag::{Code, Diagnostic, Result};
+use crate::plan::Layout;
+use serde::{Deserialize, Serialize};
+
+/// Bytes of the seed that the masks of one row are expanded from: an AES-128 key.
+pub const SEED_BYTES: usize = 16;
+
+/// Rows that one query may have.
+pub const MAX_ROWS: u32 = 1 << 20;
+
+/// Section [`HEADER`](super::SectionId::HEADER) of a query and of a result: repeated here so that a mismatch can be
+/// told from damage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BatchHeader {
+    /// Number of rows (samples).
+    pub rows: u32,
+    /// The layout the rows are encoded under.
+    pub layout: Layout,
+}
+
+/// Section [`KEY`](super::SectionId::KEY) of a client key.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub enum KeySection {
+    /// The key itself, a postcard [`SecretKey`]: `(layout, bits)`.
+    Clear(Vec<u8>),
+    /// The same, encrypted with XChaCha20-Poly1305 under a key that Argon2id derives from a passphrase.
+    Sealed {
+        /// Argon2id salt.
+        salt: [u8; 16],
+        /// Argon2id memory in KiB.
+        memory_kib: u32,
+        /// Argon2id passes.
+        passes: u32,
+        /// Nonce of the cipher.
+        nonce: [u8; 24],
+        /// Ciphertext and tag.
+        ciphertext: Vec<u8>,
+    },
+}
+
+/// What a [`KeySection`] holds.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct SecretKey {
+    /// The layout the key was made for.
+    pub layout: Layout,
+    /// The k*N bits of the binary GLWE key, polynomial after polynomial, lowest degree first, eight a byte from the
+    /// least significant bit.
+    pub bits: Vec<u8>,
+}
+
+/// Bytes of one seeded GGSW: `(k+1) * levels` bodies of N coefficients, `body_bits` each, the whole rounded up to
+/// whole bytes.
+pub fn selector_bytes(layout: &Layout) -> u64 {
+    let rows = layout.gadget.map_or(0, |gadget| u64::from(gadget.levels) * (u64::from(layout.glwe.dimension) + 1));
+    packed_bytes(rows * u64::from(layout.glwe.polynomial_size), layout.body_bits)
+}
+
+/// Bytes of one seeded packed input: the N coefficients of its body.
+pub fn packed_input_bytes(layout: &Layout) -> u64 {
+    packed_bytes(u64::from(layout.glwe.polynomial_size), layout.body_bits)
+}
+
+/// Bytes of one row of a query: seed, selectors, packed inputs.
+pub fn query_row_bytes(layout: &Layout) -> u64 {
+    SEED_BYTES as u64
+        + u64::from(layout.selectors) * selector_bytes(layout)
+        + u64::from(layout.packed_inputs) * packed_input_bytes(layout)
+}
+
+/// Bytes of one result ciphertext with `slots` body coefficients: k masks of N coefficients, then the bodies, all of
+/// `result_bits` bits. One coefficient needs its own mask just as many do: all share the k masks.
+pub fn result_bytes(layout: &Layout, slots: u32) -> u64 {
+    let masks = u64::from(layout.glwe.dimension) * u64::from(layout.glwe.polynomial_size);
+    packed_bytes(masks + u64::from(slots), layout.result_bits)
+}
+
+/// Bytes of one row of a result: all its ciphertexts.
+pub fn result_row_bytes(layout: &Layout) -> u64 {
+    layout.result_slots.iter().map(|slots| result_bytes(layout, *slots)).sum()
+}
+
+/// Bytes that `count` values of `bits` bits take.
+pub fn packed_bytes(count: u64, bits: u32) -> u64 {
+    (count * u64::from(bits)).div_ceil(8)
+}
+
+impl BatchHeader {
+    /// Checks a header against the circuit's layout and the length of the rows' section.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NotConformant`].
+    pub fn check(&self, layout: &Layout, row_bytes: u64, section_bytes: usize) -> Result<()> {
+        let BatchHeader { rows, layout: own } = self;
+        if own != layout {
+            return Err(Diagnostic::new(
+                Code::NotConformant,
+                "the file was made under other parameters than the circuit's",
+            ));
+        }
+        if *rows == 0 || *rows > MAX_ROWS {
+            return Err(Diagnostic::new(
+                Code::NotConformant,
+                format!("the file has {rows} rows; between 1 and {MAX_ROWS} are possible"),
+            ));
+        }
+        let expected = u64::from(*rows) * row_bytes;
+        if expected != section_bytes as u64 {
+            return Err(Diagnostic::new(
+                Code::NotConformant,
+                format!("{rows} rows take {expected} bytes, the file has {section_bytes}"),
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,5 @@
+//! Clear interpreters: the oracles.
+
+pub mod integer;
+pub mod plan;
+pub mod tensor;

@@ -1,0 +1,170 @@
+//! A tensor in memory.
+
+use crate::stage::tensor::Element;
+
+/// Row-major data of one element type.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Data {
+    /// 32-bit floats.
+    F32(Vec<f32>),
+    /// 64-bit floats.
+    F64(Vec<f64>),
+    /// Integers.
+    I64(Vec<i64>),
+    /// Booleans.
+    Bool(Vec<bool>),
+    /// Strings.
+    Str(Vec<String>),
+}
+
+/// A tensor: shape and row-major data.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TensorValue {
+    /// Sizes of the dimensions.
+    pub shape: Vec<usize>,
+    /// As many values as the sizes' product.
+    pub data: Data,
+}
+
+/// Applies the same expression to the data of whatever type, keeping the type.
+macro_rules! map_data {
+    ($data:expr, $items:ident => $body:expr) => {
+        match $data {
+            Data::F32($items) => Data::F32($body),
+            Data::F64($items) => Data::F64($body),
+            Data::I64($items) => Data::I64($body),
+            Data::Bool($items) => Data::Bool($body),
+            Data::Str($items) => Data::Str($body),
+        }
+    };
+}
+pub(super) use map_data;
+
+impl Data {
+    /// The element type.
+    pub fn element(&self) -> Element {
+        match self {
+            Data::F32(_) => Element::F32,
+            Data::F64(_) => Element::F64,
+            Data::I64(_) => Element::I64,
+            Data::Bool(_) => Element::Bool,
+            Data::Str(_) => Element::Str,
+        }
+    }
+
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        match self {
+            Data::F32(data) => data.len(),
+            Data::F64(data) => data.len(),
+            Data::I64(data) => data.len(),
+            Data::Bool(data) => data.len(),
+            Data::Str(data) => data.len(),
+        }
+    }
+
+    /// Whether there are no values.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The values at these positions, in their order.
+    #[must_use]
+    pub fn pick(&self, positions: impl Iterator<Item = usize>) -> Data {
+        map_data!(self, items => positions.map(|at| items[at].clone()).collect())
+    }
+}
+
+impl TensorValue {
+    /// A tensor of 32-bit floats.
+    pub fn f32(shape: Vec<usize>, data: Vec<f32>) -> Self {
+        TensorValue { shape, data: Data::F32(data) }
+    }
+
+    /// Rows (the first dimension), or 1 for a scalar.
+    pub fn rows(&self) -> usize {
+        self.shape.first().copied().unwrap_or(1)
+    }
+
+    /// Values per row.
+    pub fn columns(&self) -> usize {
+        self.data.len().checked_div(self.rows()).unwrap_or(0)
+    }
+
+    /// The values as 64-bit floats; `None` for strings.
+    pub fn to_f64(&self) -> Option<Vec<f64>> {
+        Some(match &self.data {
+            Data::F32(data) => data.iter().map(|&x| f64::from(x)).collect(),
+            Data::F64(data) => data.clone(),
+            Data::I64(data) => data.iter().map(|&x| x as f64).collect(),
+            Data::Bool(data) => data.iter().map(|&x| f64::from(u8::from(x))).collect(),
+            Data::Str(_) => return None,
+        })
+    }
+
+    /// The values as 32-bit floats; `None` for strings.
+    pub fn to_f32(&self) -> Option<Vec<f32>> {
+        match &self.data {
+            Data::F32(data) => Some(data.clone()),
+            _ => self.to_f64().map(|data| data.into_iter().map(|x| x as f32).collect()),
+        }
+    }
+
+    /// An input for a declared element type; only conversions that users expect: between floats, and integers to floats.
+    pub(super) fn cast_input(&self, to: Element) -> Option<TensorValue> {
+        let from = self.data.element();
+        let numeric = |element| matches!(element, Element::F32 | Element::F64 | Element::I64 | Element::Bool);
+        let whole = match (&self.data, to) {
+            (Data::F32(data), Element::I64) => data.iter().all(|x| x.fract() == 0.0),
+            (Data::F64(data), Element::I64) => data.iter().all(|x| x.fract() == 0.0),
+            _ => true,
+        };
+        if from == to || (numeric(from) && numeric(to) && whole) { self.cast(to).ok() } else { None }
+    }
+
+    /// ONNX Cast.
+    ///
+    /// # Errors
+    /// A string that is not a number.
+    pub fn cast(&self, to: Element) -> Result<TensorValue, String> {
+        if self.data.element() == to {
+            return Ok(self.clone());
+        }
+        let data = match (&self.data, to) {
+            (Data::Str(data), Element::F32) => Data::F32(parse_all(data)?),
+            (Data::Str(data), Element::F64) => Data::F64(parse_all(data)?),
+            (Data::Str(data), Element::I64) => Data::I64(parse_all(data)?),
+            (Data::Str(_), Element::Bool) => {
+                return Err("strings do not cast to booleans".to_owned());
+            }
+            (Data::I64(data), Element::Str) => Data::Str(data.iter().map(i64::to_string).collect()),
+            (Data::Bool(data), Element::Str) => {
+                Data::Str(data.iter().map(|&x| if x { "1" } else { "0" }.to_owned()).collect())
+            }
+            (Data::F32(data), Element::Str) => Data::Str(data.iter().map(|x| float_text(f64::from(*x), 8)).collect()),
+            (Data::F64(data), Element::Str) => Data::Str(data.iter().map(|x| float_text(*x, 17)).collect()),
+            (Data::I64(data), Element::F32) => Data::F32(data.iter().map(|&x| x as f32).collect()),
+            (_, Element::F32) => Data::F32(self.to_f32().unwrap_or_default()),
+            (_, Element::F64) => Data::F64(self.to_f64().unwrap_or_default()),
+            (_, Element::I64) => Data::I64(self.to_f64().unwrap_or_default().iter().map(|&x| x as i64).collect()),
+            (_, Element::Bool) => Data::Bool(self.to_f64().unwrap_or_default().iter().map(|&x| x != 0.0).collect()),
+            (Data::Str(_), Element::Str) => self.data.clone(),
+        };
+        Ok(TensorValue { shape: self.shape.clone(), data })
+    }
+}
+
+fn parse_all<T: std::str::FromStr>(data: &[String]) -> Result<Vec<T>, String> {
+    data.iter().map(|text| text.trim().parse().map_err(|_| format!("`{text}` is not a number"))).collect()
+}
+
+/// C's `%.{digits}g`, which is how onnxruntime casts floats to strings.
+fn float_text(x: f64, digits: usize) -> String {
+    if x == 0.0 || !x.is_finite() {
+        return if x.is_nan() { "NaN".to_owned() } else { format!("{x}").replace("inf", "INF") };
+    }
+    let exponent = x.abs().log10().floor() as i32;
+    let decimals = (digits as i32 - 1 - exponent).max(0) as usize;
+    let text = format!("{x:.decimals$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}

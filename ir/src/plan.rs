@@ -1,0 +1,171 @@
+//! The executable form of a circuit: what the server runs, with every buffer and every parallel task decided.
+//!
+//! All arithmetic is on the 64-bit torus (wrapping `u64`). A *slot* holds one GLWE ciphertext, (k+1)*N coefficients.
+//! Slots are either shared (written once by a task, readable by all later phases) or scratch (private to a task).
+//! The plan fixes the order of every addition, so results do not depend on the number of threads.
+
+use crate::params::{GadgetParams, GlweParams};
+use serde::{Deserialize, Serialize};
+
+/// Shapes of what travels between client and server; both sides hold it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Layout {
+    /// Parameters of every GLWE ciphertext (inputs, intermediate values and results).
+    pub glwe: GlweParams,
+    /// Decomposition of the selectors; `None` when there are none.
+    pub gadget: Option<GadgetParams>,
+    /// Number of selector bits, each one GGSW ciphertext of a bit.
+    pub selectors: u32,
+    /// Number of packed inputs, each one GLWE ciphertext whose coefficients the client fills.
+    pub packed_inputs: u32,
+    /// Top bits kept of each body coefficient of selectors and packed inputs (the rest is below the noise).
+    pub body_bits: u32,
+    /// Number of result slots (coefficients 0..n that leave the server) of each result ciphertext.
+    pub result_slots: Vec<u32>,
+    /// Top bits kept of each mask and body coefficient of a result.
+    pub result_bits: u32,
+}
+
+/// Where a GLWE value lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Slot {
+    /// Written once, readable by later phases.
+    Shared(u32),
+    /// Private to the task.
+    Scratch(u32),
+}
+
+/// A linear form over ciphertexts with clear integer weights:
+/// `sum weight*slot + sum weight * X^-shift * packed + sum weight * X^shift * bit/B + constant`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Form {
+    /// `(slot, weight)`.
+    pub slots: Vec<(Slot, i64)>,
+    /// `(packed input, shift, weight)`: the ciphertext times `weight * X^(-shift)`, 0 <= shift < 2N (X^N = -1), so that
+    /// coefficient `shift` of the message arrives in coefficient 0.
+    pub packed: Vec<(u32, u32, i64)>,
+    /// `(selector, shift, weight)`: the selector's bit, times `weight * 2^(64 - base_log*levels) * X^shift`, taken from
+    /// the last-level body row of its GGSW.
+    pub bits: Vec<(u32, u32, i64)>,
+    /// `(coefficient, torus value)` added to the body.
+    pub constant: Vec<(u32, u64)>,
+}
+
+/// One step of a task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Step {
+    /// `out = base + selector [x] difference`: one external product.
+    CMux {
+        /// Written; never read by `base` or `difference` unless it is scratch and dead after.
+        out: Slot,
+        /// The GGSW.
+        selector: u32,
+        /// The value when the bit is 0.
+        base: Form,
+        /// The value when the bit is 1, less `base`.
+        difference: Form,
+    },
+    /// `out = table`, then for each `(selector, shift)`: `out += selector [x] (X^(-shift) * out - out)`: one external
+    /// product each.
+    Rotate {
+        /// Written.
+        out: Slot,
+        /// What is rotated.
+        table: Form,
+        /// `(selector, shift)` with 0 < shift < 2N.
+        rotations: Vec<(u32, u32)>,
+    },
+    /// `out = form`.
+    Sum {
+        /// Written.
+        out: Slot,
+        /// The sum.
+        form: Form,
+    },
+    /// `out = packed input * polynomial`, a dense product by clear integers through the FFT.
+    PolyMul {
+        /// Written.
+        out: Slot,
+        /// The packed input.
+        packed: u32,
+        /// N integer coefficients, lowest degree first.
+        polynomial: Vec<i64>,
+    },
+}
+
+/// Steps that run in order on one thread.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// Scratch slots the task needs.
+    pub scratch: u32,
+    /// The steps.
+    pub steps: Vec<Step>,
+}
+
+/// Tasks that may run at the same time; they write disjoint shared slots and read only slots of earlier phases.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Phase {
+    /// The tasks.
+    pub tasks: Vec<Task>,
+}
+
+/// The server's program.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Number of shared slots.
+    pub shared: u32,
+    /// Phases, in order.
+    pub phases: Vec<Phase>,
+    /// For each result, the shared slot that holds it.
+    pub results: Vec<u32>,
+}
+
+/// Counts of the costly operations of a plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PlanCounts {
+    /// External products (GGSW times GLWE).
+    pub external_products: u64,
+    /// Ciphertexts scaled and added in linear forms.
+    pub form_terms: u64,
+    /// Dense products by clear polynomials.
+    pub polynomial_products: u64,
+}
+
+impl Step {
+    /// The linear forms the step evaluates.
+    pub fn forms(&self) -> Vec<&Form> {
+        match self {
+            Step::CMux { out: _, selector: _, base, difference } => vec![base, difference],
+            Step::Rotate { out: _, table, rotations: _ } => vec![table],
+            Step::Sum { out: _, form } => vec![form],
+            Step::PolyMul { out: _, packed: _, polynomial: _ } => vec![],
+        }
+    }
+    /// The slot the step writes.
+    pub fn out(&self) -> Slot {
+        match self {
+            Step::CMux { out, .. } | Step::Rotate { out, .. } | Step::Sum { out, .. } | Step::PolyMul { out, .. } => {
+                *out
+            }
+        }
+    }
+}
+
+impl Plan {
+    /// Counts what the plan does.
+    pub fn counts(&self) -> PlanCounts {
+        let mut counts = PlanCounts::default();
+        for step in self.phases.iter().flat_map(|phase| &phase.tasks).flat_map(|task| &task.steps) {
+            counts.external_products += match step {
+                Step::CMux { .. } => 1,
+                Step::Rotate { rotations, .. } => rotations.len() as u64,
+                Step::Sum { .. } | Step::PolyMul { .. } => 0,
+            };
+            counts.polynomial_products += u64::from(matches!(step, Step::PolyMul { .. }));
+            for form in step.forms() {
+                counts.form_terms += (form.slots.len() + form.packed.len() + form.bits.len()) as u64;
+            }
+        }
+        counts
+    }
+}

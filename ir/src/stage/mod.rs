@@ -1,0 +1,5 @@
+//! The three stages.
+
+pub mod circuit;
+pub mod quant;
+pub mod tensor;

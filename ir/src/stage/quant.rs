@@ -1,0 +1,252 @@
+//! The integer stage: codes and scaled integers in place of floats, still in clear.
+//!
+//! Tree ensembles become diagrams over integer codes, exactly equivalent to the float comparisons; linear maps get
+//! integer weights. `dequantize` gives back floats with a step and an offset for each output.
+
+use crate::diagram::Diagram;
+use crate::graph::Stage;
+use crate::{attr_enum, attr_record, define_ops};
+use std::fmt;
+use std::str::FromStr;
+
+attr_enum! {
+    /// Where the code of a missing value (NaN) lies among a feature's codes.
+    pub enum Missing {
+        /// There is none: NaN is an error.
+        None = "none",
+        /// NaN has code 0, all others start at 1.
+        Low = "low",
+        /// NaN has the code after the largest.
+        High = "high",
+    }
+}
+
+attr_record! {
+    /// How one column of a head value becomes an integer code: the number of boundaries at or below the value, which is
+    /// the exact equivalent of the float comparisons. Boundaries are the smallest floats on the upper side of a split.
+    pub struct CodedFeature {
+        /// Column of the head value.
+        pub column: u32,
+        /// Strictly increasing boundaries.
+        pub boundaries: Vec<f64>,
+        /// Where NaN goes.
+        pub missing: Missing,
+    }
+}
+
+impl CodedFeature {
+    /// The largest code.
+    pub fn largest(&self) -> u32 {
+        self.boundaries.len() as u32 + u32::from(self.missing != Missing::None)
+    }
+
+    /// The code of a value, or `None` for NaN where there is no code for it.
+    pub fn code(&self, value: f64) -> Option<u32> {
+        let rank = self.boundaries.partition_point(|&boundary| boundary <= value) as u32;
+        match self.missing {
+            Missing::None => (!value.is_nan()).then_some(rank),
+            Missing::Low => Some(if value.is_nan() { 0 } else { rank + 1 }),
+            Missing::High => Some(if value.is_nan() { self.largest() } else { rank }),
+        }
+    }
+}
+
+define_ops! {
+    /// Operations of the integer stage.
+    pub enum QuantOp {
+        /// Columns of a head value as integer codes.
+        Codes = "codes" {
+            /// Name of the head's output.
+            value: String,
+            /// Whether the model compares in 32-bit floats: values are rounded to f32 first.
+            single: bool,
+            /// The features, in the order diagrams number them.
+            features: crate::attr::Many<CodedFeature>,
+        },
+        /// Columns of a head value as reals, and a last column that is always 1.
+        Reals = "reals" {
+            /// Name of the head's output.
+            value: String,
+            /// Number of columns, the constant one not counted.
+            columns: u32,
+        },
+        /// A tree ensemble: the sum of decision diagrams over codes.
+        Trees = "trees" {
+            /// Switches only, one root term a tree.
+            diagram: Diagram,
+        },
+        /// `outputs` integer combinations of the columns (the constant column last).
+        Linear = "linear" {
+            /// Number of outputs.
+            outputs: u32,
+            /// Row-major, outputs x (columns + 1).
+            weights: Vec<i64>,
+        },
+        /// Integers back to floats: `offset + step * value`, per output.
+        Dequantize = "dequantize" {
+            /// Per output.
+            step: Vec<f64>,
+            /// Per output.
+            offset: Vec<f64>,
+            /// Whether the values are exact multiples of the step, so that rounding to the nearest integer removes all noise.
+            exact: bool,
+        },
+    }
+}
+
+/// What is known of a value of the integer stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QuantType {
+    /// Codes, with the largest code of each feature.
+    Codes(Vec<u32>),
+    /// Real columns (with the constant one).
+    Reals(u32),
+    /// Integers with a sound interval each.
+    Ints(Vec<(i64, i64)>),
+    /// Integer combinations of reals.
+    Combined(u32),
+    /// Floats.
+    Floats(u32),
+}
+
+/// `a, b, c`, or `a x 8` for a run; keeps long types readable and is read back.
+pub(crate) fn runs<T: PartialEq + fmt::Display>(items: &[T]) -> String {
+    let runs = items.chunk_by(|a, b| a == b);
+    let shown = runs.map(|run| if run.len() == 1 { run[0].to_string() } else { format!("{} x {}", run[0], run.len()) });
+    shown.collect::<Vec<_>>().join(", ")
+}
+
+/// Reads what [`runs`] writes; at most 2^20 items.
+pub(crate) fn parse_runs<T: Clone>(text: &str, item: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
+    let mut out = Vec::new();
+    for run in text.split(',').map(str::trim).filter(|run| !run.is_empty()) {
+        let (value, count) = match run.split_once(" x ") {
+            None => (run, 1),
+            Some((value, count)) => (value, count.trim().parse::<usize>().ok()?),
+        };
+        if count > 1 << 20 || out.len() + count > 1 << 20 {
+            return None;
+        }
+        out.extend(std::iter::repeat_n(item(value.trim())?, count));
+    }
+    Some(out)
+}
+
+pub(crate) struct Interval(pub(crate) i64, pub(crate) i64);
+
+impl PartialEq for Interval {
+    fn eq(&self, other: &Self) -> bool {
+        (self.0, self.1) == (other.0, other.1)
+    }
+}
+
+impl fmt::Display for Interval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..{}", self.0, self.1)
+    }
+}
+
+pub(crate) fn parse_interval(text: &str) -> Option<(i64, i64)> {
+    let (low, high) = text.split_once("..")?;
+    Some((low.trim().parse().ok()?, high.trim().parse().ok()?))
+}
+
+impl fmt::Display for QuantType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            QuantType::Codes(largest) => write!(f, "codes[{}]", runs(largest)),
+            QuantType::Reals(columns) => write!(f, "reals[{columns}]"),
+            QuantType::Ints(ranges) => {
+                let ranges: Vec<Interval> = ranges.iter().map(|&(low, high)| Interval(low, high)).collect();
+                write!(f, "int[{}]", runs(&ranges))
+            }
+            QuantType::Combined(outputs) => write!(f, "combined[{outputs}]"),
+            QuantType::Floats(outputs) => write!(f, "float[{outputs}]"),
+        }
+    }
+}
+
+impl FromStr for QuantType {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is not a type of the quant stage");
+        let (kind, inner) = text.split_once('[').ok_or_else(wrong)?;
+        let inner = inner.strip_suffix(']').ok_or_else(wrong)?;
+        let number = |inner: &str| inner.trim().parse::<u32>().ok();
+        let parsed = match kind.trim() {
+            "codes" => parse_runs(inner, number).map(QuantType::Codes),
+            "reals" => number(inner).map(QuantType::Reals),
+            "int" => parse_runs(inner, parse_interval).map(QuantType::Ints),
+            "combined" => number(inner).map(QuantType::Combined),
+            "float" => number(inner).map(QuantType::Floats),
+            _ => None,
+        };
+        parsed.ok_or_else(wrong)
+    }
+}
+
+/// The integer stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quant;
+
+/// Boundaries must be finite or infinite floats in strictly increasing order.
+pub(crate) fn check_features(features: &[CodedFeature]) -> Result<(), String> {
+    for (index, feature) in features.iter().enumerate() {
+        if feature.boundaries.iter().any(|boundary| boundary.is_nan()) {
+            return Err(format!("f{index} has a NaN boundary"));
+        }
+        if feature.boundaries.windows(2).any(|pair| pair[0] >= pair[1]) {
+            return Err(format!("the boundaries of f{index} do not increase"));
+        }
+    }
+    Ok(())
+}
+
+impl Stage for Quant {
+    type Op = QuantOp;
+    type Type = QuantType;
+    const NAME: &'static str = "quant";
+
+    fn infer(op: &QuantOp, operands: &[&QuantType], _declared: Option<&QuantType>) -> Result<QuantType, String> {
+        match (op, operands) {
+            (QuantOp::Codes { value: _, single: _, features }, []) => {
+                check_features(features)?;
+                Ok(QuantType::Codes(features.iter().map(CodedFeature::largest).collect()))
+            }
+            (QuantOp::Reals { value: _, columns }, []) => {
+                columns.checked_add(1).map(QuantType::Reals).ok_or_else(|| "too many columns".to_owned())
+            }
+            (QuantOp::Trees { diagram }, [QuantType::Codes(largest)]) => {
+                diagram.check(largest, &[])?;
+                Ok(QuantType::Ints(diagram.ranges()))
+            }
+            (QuantOp::Linear { outputs, weights }, [QuantType::Reals(columns)]) => {
+                if u64::from(*outputs) * u64::from(*columns) != weights.len() as u64 {
+                    return Err(format!("{} weights for {outputs} outputs of {columns} columns", weights.len()));
+                }
+                Ok(QuantType::Combined(*outputs))
+            }
+            (QuantOp::Dequantize { step, offset, exact: _ }, [QuantType::Ints(ranges)]) => {
+                dequantized(step, offset, ranges.len())
+            }
+            (QuantOp::Dequantize { step, offset, exact: _ }, [QuantType::Combined(outputs)]) => {
+                dequantized(step, offset, *outputs as usize)
+            }
+            (
+                QuantOp::Codes { .. }
+                | QuantOp::Reals { .. }
+                | QuantOp::Trees { .. }
+                | QuantOp::Linear { .. }
+                | QuantOp::Dequantize { .. },
+                _,
+            ) => Err("operands of the wrong number or type".to_owned()),
+        }
+    }
+}
+
+fn dequantized(step: &[f64], offset: &[f64], outputs: usize) -> Result<QuantType, String> {
+    if step.len() != outputs || offset.len() != outputs {
+        return Err(format!("{} steps and {} offsets for {outputs} outputs", step.len(), offset.len()));
+    }
+    Ok(QuantType::Floats(outputs as u32))
+}
