@@ -15,5 +15,5 @@ data = load_breast_cancer()
 x, y = data.data.astype("float32"), data.target
 x_train, x_test, y_train, y_test = train_test_split(x, y, test_size=0.2, random_state=0)
 model = make_pipeline(StandardScaler(), LinearSVC(random_state=0)).fit(x_train, y_train)
-onnx_model = to_onnx(model, x_train[:1], options=None, target_opset={"": 17, "ai.onnx.ml": 3})
+onnx_model = to_onnx(model, x_train[:1], options={LinearSVC: {"raw_scores": True}}, target_opset={"": 17, "ai.onnx.ml": 3})
 save(Path(__file__).parent, onnx_model, x_test, y_test, model.score(x_test, y_test))

@@ -14,6 +14,12 @@ use tacit_ir::plan::{Layout, Phase, Plan, Slot, Step, Task};
 use tacit_ir::stage::circuit::{Circuit, CircuitOp, CircuitType};
 use tacit_ir::stage::tensor::Tensor;
 
+/// The largest 1-norm of a row of integer weights, at least 1.
+pub(crate) fn row_norm(weights: &[i64], width: u32) -> f64 {
+    let rows = weights.chunks(width.max(1) as usize);
+    rows.map(|row| row.iter().map(|&w| (w as f64).abs()).sum::<f64>()).fold(1.0, f64::max)
+}
+
 /// Emits a circuit with parameters: the client's part and the server's.
 ///
 /// # Errors
@@ -127,7 +133,8 @@ impl Emitter<'_> {
             }
             CircuitOp::Polymul { outputs, weights } => {
                 let (slot, encoder, log2_amplitude) = self.linear(input, *outputs, weights)?;
-                (slot, *outputs, Scale::Reals { encoder: encoder as u32, log2_amplitude })
+                // One slot more: the client's scale comes back in it.
+                (slot, *outputs + 1, Scale::Reals { encoder: encoder as u32, log2_amplitude })
             }
             _ => return Err(wrong()),
         };
@@ -180,13 +187,19 @@ impl Emitter<'_> {
             return Err(Diagnostic::internal("a product without packed reals"));
         };
         let n = self.glwe.polynomial_size;
-        let per_input = n / outputs.max(1);
         let width = *columns + 1;
-        let inputs = width.div_ceil(per_input.max(1));
         // Inputs are scaled to at most 1 in absolute value, so a sum is at most the row's 1-norm.
-        let rows = weights.chunks(width as usize).map(|row| row.iter().map(|&w| (w as f64).abs()).sum::<f64>());
-        let norm = rows.fold(1.0, f64::max);
+        let norm = row_norm(weights, width);
+        let norm = norm.max(4.0);
         let log2_amplitude = 62 - norm.log2().ceil() as i32;
+        // The last row gives back the constant column alone, at full amplitude: the scale that the client chose.
+        let mut weights = weights.to_vec();
+        weights.extend((1..width).map(|_| 0));
+        // Three quarters of the power of two above the norm: far from both neighbours of any power of two.
+        weights.push(3 << (norm.log2().ceil() as i32 - 2).max(0));
+        let outputs = outputs + 1;
+        let per_input = n / outputs;
+        let inputs = width.div_ceil(per_input.max(1));
         let encoder = self.encoders.len();
         self.encoders.push(Encoder::Reals {
             value: value.clone(),

@@ -5,6 +5,8 @@
 //! the asked failure probability; among those that fit, the one with the least predicted time (server time weighted
 //! against client time) wins.
 
+use crate::emit::row_norm;
+
 use super::{Ir, PassCx, PassInfo, StageName, diagrams::ill_typed};
 use tacit_ir::cost;
 use tacit_ir::diag::{Code, Diagnostic, Result};
@@ -23,7 +25,7 @@ pub(super) static INFO: PassInfo = PassInfo {
 
 /// Extra bits that linear maps are given beyond the asked precision: their range is that of the worst input, and typical
 /// inputs use a small part of it.
-pub(crate) const LINEAR_MARGIN_BITS: u32 = 10;
+pub(crate) const LINEAR_MARGIN_BITS: u32 = 14;
 
 /// Share of the tolerance left to noise; the rest is leaf rounding.
 const NOISE_SHARE: f64 = 0.86;
@@ -98,8 +100,12 @@ fn demands<'a>(graph: &'a Graph<Circuit>, cx: &PassCx<'_>) -> Result<Vec<Demand<
             }
             CircuitOp::Polymul { outputs, weights } => Demand {
                 name: name.clone(),
-                kind: Kind::Linear { norm2: weights.iter().map(|&w| (w as f64).powi(2)).sum() },
-                slots: *outputs,
+                kind: Kind::Linear {
+                    // With the row that gives back the client's scale, see `emit`.
+                    norm2: weights.iter().map(|&w| (w as f64).powi(2)).sum::<f64>()
+                        + row_norm(weights, (weights.len() / (*outputs).max(1) as usize) as u32).powi(2),
+                },
+                slots: *outputs + 1,
                 tolerance: (-precision - f64::from(LINEAR_MARGIN_BITS)).exp2(),
             },
             _ => return Err(super::requires("choose-parameters", "`decide` or `polymul` before `extract`")),

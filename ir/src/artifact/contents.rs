@@ -141,7 +141,7 @@ pub enum Scale {
         /// Rounding to the nearest integer removes all noise.
         exact: bool,
     },
-    /// Combinations of the reals of an encoder.
+    /// Combinations of the reals of an encoder; the last slot holds 2^62 times the client's scale.
     Reals {
         /// Position of the encoder.
         encoder: u32,
@@ -308,13 +308,15 @@ impl ClientSpec {
             return wrong("the number of results");
         }
         for (decoder, &slots) in decoders.iter().zip(&layout.result_slots) {
-            let scale_ok = match &decoder.scale {
-                Scale::Integers { log2_delta, exact: _ } => *log2_delta <= 63,
-                Scale::Reals { encoder, log2_amplitude: _ } => {
-                    matches!(encoders.get(*encoder as usize), Some(Encoder::Reals { .. }))
+            let (scale_ok, outputs) = match &decoder.scale {
+                Scale::Integers { log2_delta, exact: _ } => (*log2_delta <= 63, slots),
+                // The last slot holds the client's scale.
+                Scale::Reals { encoder, log2_amplitude } => {
+                    let reals = matches!(encoders.get(*encoder as usize), Some(Encoder::Reals { .. }));
+                    (reals && (0..=62).contains(log2_amplitude), slots.saturating_sub(1))
                 }
             };
-            if !scale_ok || decoder.step.len() != slots as usize || decoder.offset.len() != slots as usize {
+            if !scale_ok || decoder.step.len() != outputs as usize || decoder.offset.len() != outputs as usize {
                 return wrong("a decoder");
             }
         }

@@ -54,6 +54,21 @@ pub struct SecretKey {
     pub bits: Vec<u8>,
 }
 
+impl std::fmt::Debug for KeySection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            KeySection::Clear(_) => "KeySection::Clear(secret)",
+            KeySection::Sealed { .. } => "KeySection::Sealed",
+        })
+    }
+}
+
+impl std::fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretKey(secret)")
+    }
+}
+
 /// Bytes of one seeded GGSW: `(k+1) * levels` bodies of N coefficients, `body_bits` each, the whole rounded up to
 /// whole bytes.
 pub fn selector_bytes(layout: &Layout) -> u64 {

@@ -1,0 +1,240 @@
+//! Arguments; each command's `--help` ends with an example.
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Encrypted inference, compiled: turns trained models into circuits that run on encrypted inputs.
+#[derive(Debug, Parser)]
+#[command(name = "tacit", version, propagate_version = true)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Compile an ONNX model to an encrypted circuit.
+    #[command(after_help = "Example: tacit compile model.onnx -o model.tacit")]
+    Compile(Compile),
+    /// Predict on this machine: encode, encrypt, evaluate, decrypt, decode.
+    #[command(after_help = "Example: tacit predict model.tacit --input x_test.npy --mode encrypted -o y.npz")]
+    Predict(Predict),
+    /// Make a client's secret key for a circuit.
+    #[command(after_help = "Example: tacit keygen model.tacit -o keys")]
+    Keygen(Keygen),
+    /// Encrypt inputs (the client's role).
+    #[command(after_help = "Example: tacit encrypt client.tacit --key keys/client.key --input x.npy -o query")]
+    Encrypt(Encrypt),
+    /// Evaluate a circuit on an encrypted query (the server's role).
+    #[command(after_help = "Example: tacit run model.tacit --query query -o result")]
+    Run(Run),
+    /// Decrypt a result (the client's role).
+    #[command(after_help = "Example: tacit decrypt client.tacit --key keys/client.key --result result -o y.npz")]
+    Decrypt(Decrypt),
+    /// Write the client's part of an artifact alone: encodings and parameters, no weights.
+    #[command(after_help = "Example: tacit client-artifact model.tacit -o client.tacit")]
+    ClientArtifact(ClientArtifact),
+    /// Show what an artifact holds: regimes, counts, noise, sizes, predicted time.
+    #[command(after_help = "Example: tacit inspect model.tacit --json")]
+    Inspect(Inspect),
+    /// Run passes over IR text.
+    #[command(after_help = "Example: tacit opt trees.tir --passes share-nodes,use-thermometer --print-after all")]
+    Opt(Opt),
+    /// List the passes.
+    #[command(after_help = "Example: tacit passes")]
+    Passes,
+    /// Explain an error code.
+    #[command(after_help = "Example: tacit explain E0101")]
+    Explain {
+        /// The code, such as E0101.
+        code: String,
+    },
+    /// Compile an embedded XGBoost model, predict a few rows encrypted, and show them beside the clear result.
+    #[command(after_help = "Example: tacit demo --rows 5")]
+    Demo {
+        /// Rows to predict.
+        #[arg(long, default_value_t = 5)]
+        rows: usize,
+    },
+}
+
+/// `tacit compile`.
+#[derive(Debug, ClapArgs)]
+pub struct Compile {
+    /// The ONNX model.
+    pub model: PathBuf,
+    /// Where to write the artifact.
+    #[arg(short, long)]
+    pub output: PathBuf,
+    /// Typical inputs (.npy, .npz or .csv), for grid encodings.
+    #[arg(long)]
+    pub calibration: Option<PathBuf>,
+    /// A compile option, such as precision-bits=10; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Print what was chosen as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Print the IR after this pass (or `all`); may be repeated.
+    #[arg(long, value_name = "PASS")]
+    pub print_after: Vec<String>,
+    /// Print the time and the counters of every pass.
+    #[arg(long)]
+    pub time_passes: bool,
+}
+
+/// How `tacit predict` evaluates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// The circuit on clear integers, without noise.
+    Clear,
+    /// The same with noise drawn from its prediction.
+    Simulate,
+    /// Encrypted.
+    Encrypted,
+}
+
+/// `tacit predict`.
+#[derive(Debug, ClapArgs)]
+pub struct Predict {
+    /// The artifact.
+    pub artifact: PathBuf,
+    /// Inputs, one row a prediction (.npy, .npz or .csv).
+    #[arg(long)]
+    pub input: PathBuf,
+    /// How to evaluate.
+    #[arg(long, value_enum, default_value = "encrypted")]
+    pub mode: Mode,
+    /// Where to write the outputs, one array per graph output (.npz).
+    #[arg(short, long)]
+    pub output: Option<PathBuf>,
+    /// Print times and sizes as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Threads; all cores by default.
+    #[arg(long)]
+    pub threads: Option<usize>,
+}
+
+/// `tacit keygen`.
+#[derive(Debug, ClapArgs)]
+pub struct Keygen {
+    /// The artifact or client artifact.
+    pub artifact: PathBuf,
+    /// Folder for client.key.
+    #[arg(short, long)]
+    pub output: PathBuf,
+    /// File whose first line is a passphrase to encrypt the key with.
+    #[arg(long)]
+    pub passphrase_file: Option<PathBuf>,
+    /// Replace an existing key; what was encrypted with it can then no longer be decrypted.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `tacit encrypt`.
+#[derive(Debug, ClapArgs)]
+pub struct Encrypt {
+    /// The artifact or client artifact.
+    pub artifact: PathBuf,
+    /// The client's key.
+    #[arg(long)]
+    pub key: PathBuf,
+    /// File whose first line is the key's passphrase.
+    #[arg(long)]
+    pub passphrase_file: Option<PathBuf>,
+    /// Inputs (.npy, .npz or .csv).
+    #[arg(long)]
+    pub input: PathBuf,
+    /// Where to write the query.
+    #[arg(short, long)]
+    pub output: PathBuf,
+}
+
+/// `tacit run`.
+#[derive(Debug, ClapArgs)]
+pub struct Run {
+    /// The artifact.
+    pub artifact: PathBuf,
+    /// The query.
+    #[arg(long)]
+    pub query: PathBuf,
+    /// The evaluation key; no circuit of this version needs one.
+    #[arg(long)]
+    pub evaluation_key: Option<PathBuf>,
+    /// Where to write the result.
+    #[arg(short, long)]
+    pub output: PathBuf,
+    /// Threads; all cores by default.
+    #[arg(long)]
+    pub threads: Option<usize>,
+}
+
+/// `tacit decrypt`.
+#[derive(Debug, ClapArgs)]
+pub struct Decrypt {
+    /// The artifact or client artifact.
+    pub artifact: PathBuf,
+    /// The client's key.
+    #[arg(long)]
+    pub key: PathBuf,
+    /// File whose first line is the key's passphrase.
+    #[arg(long)]
+    pub passphrase_file: Option<PathBuf>,
+    /// The result.
+    #[arg(long)]
+    pub result: PathBuf,
+    /// The inputs again, for models whose outputs depend on clear inputs too.
+    #[arg(long)]
+    pub input: Option<PathBuf>,
+    /// Where to write the outputs (.npz).
+    #[arg(short, long)]
+    pub output: PathBuf,
+}
+
+/// `tacit client-artifact`.
+#[derive(Debug, ClapArgs)]
+pub struct ClientArtifact {
+    /// The artifact.
+    pub artifact: PathBuf,
+    /// Where to write the client's part.
+    #[arg(short, long)]
+    pub output: PathBuf,
+}
+
+/// `tacit inspect`.
+#[derive(Debug, ClapArgs)]
+pub struct Inspect {
+    /// The artifact or client artifact.
+    pub artifact: PathBuf,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Print the IR of a stage: tensor, quant or circuit.
+    #[arg(long, value_name = "STAGE")]
+    pub ir: Option<String>,
+}
+
+/// `tacit opt`.
+#[derive(Debug, ClapArgs)]
+pub struct Opt {
+    /// IR text; `-` for standard input.
+    pub file: PathBuf,
+    /// Passes, separated by commas; the default pipeline's rest when left out.
+    #[arg(long, value_delimiter = ',')]
+    pub passes: Vec<String>,
+    /// Print the IR after this pass (or `all`); may be repeated.
+    #[arg(long, value_name = "PASS")]
+    pub print_after: Vec<String>,
+    /// Stop after this pass.
+    #[arg(long, value_name = "PASS")]
+    pub stop_after: Option<String>,
+    /// Print the time and the counters of every pass.
+    #[arg(long)]
+    pub time_passes: bool,
+    /// A compile option, such as precision-bits=10; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}

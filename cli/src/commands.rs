@@ -1,0 +1,105 @@
+//! The commands.
+
+mod compile;
+mod demo;
+mod engine;
+mod inspect;
+mod predict;
+mod roles;
+mod tools;
+
+pub use engine::{Evaluation, Timing, encrypted_predictions};
+
+use crate::args::Command;
+use crate::files;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::path::Path;
+use std::time::Duration;
+use tacit_compiler::options::Options;
+use tacit_ir::artifact::{Artifact, Kind};
+use tacit_ir::diag::{Code, Diagnostic, Result};
+
+/// Runs a command.
+///
+/// # Errors
+/// Every error of the catalogue.
+pub fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Compile(args) => compile::run(&args),
+        Command::Predict(args) => predict::run(&args),
+        Command::Keygen(args) => roles::keygen(&args),
+        Command::Encrypt(args) => roles::encrypt(&args),
+        Command::Run(args) => roles::run(&args),
+        Command::Decrypt(args) => roles::decrypt(&args),
+        Command::ClientArtifact(args) => roles::client_artifact(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Opt(args) => tools::opt(&args),
+        Command::Passes => tools::passes(),
+        Command::Explain { code } => tools::explain(&code),
+        Command::Demo { rows } => demo::run(rows),
+    }
+}
+
+/// Prints to standard output; a closed pipe is no error.
+#[allow(clippy::print_stdout, reason = "the commands' one place that prints results")]
+fn say(text: impl std::fmt::Display) {
+    use std::io::Write;
+    // Nobody reads on: there is nobody to tell.
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// A spinner for work of unknown length; shown on terminals only.
+fn spinner(what: &str) -> ProgressBar {
+    let bar = ProgressBar::new_spinner().with_message(what.to_owned());
+    bar.enable_steady_tick(Duration::from_millis(120));
+    bar
+}
+
+/// A bar over rows; shown on terminals only.
+fn row_bar(rows: usize) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} [{bar:40}] {pos}/{len} rows, {eta} left");
+    let bar = ProgressBar::new(rows as u64).with_message("predicting");
+    match style {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// Reads an artifact or client artifact.
+fn load(path: &Path) -> Result<Artifact> {
+    let bytes = files::read(path)?;
+    Artifact::from_bytes(&bytes, Kind::Artifact.default_limit()).map_err(|why| why.at(path.display().to_string()))
+}
+
+/// Reads an artifact that has the server's part.
+fn load_server(path: &Path) -> Result<Artifact> {
+    let artifact = load(path)?;
+    if artifact.plan.is_none() {
+        return Err(Diagnostic::new(Code::WrongFileKind, "the file is a client artifact, which has no circuit to run")
+            .at(path.display().to_string())
+            .help("give the artifact that `tacit compile` wrote"));
+    }
+    Ok(artifact)
+}
+
+/// Options from `key=value` settings.
+fn options(settings: &[String]) -> Result<Options> {
+    let invalid = |setting: &str, why: String| {
+        let keys = serde_json::to_value(Options::default()).ok();
+        let keys = keys.as_ref().and_then(|value| value.as_object()).map(|object| object.keys().cloned().collect::<Vec<_>>());
+        Diagnostic::new(Code::OptionInvalid, format!("--set {setting}: {why}"))
+            .help(format!("options are: {}", keys.unwrap_or_default().join(", ")))
+    };
+    let mut object = serde_json::Map::new();
+    for setting in settings {
+        let (key, value) = setting.split_once('=').ok_or_else(|| invalid(setting, "expected key=value".to_owned()))?;
+        let value = serde_json::from_str(value).unwrap_or_else(|_| serde_json::Value::String(value.to_owned()));
+        object.insert(key.trim().to_owned(), value);
+    }
+    let options: Options = serde_json::from_value(serde_json::Value::Object(object))
+        .map_err(|why| invalid(&settings.join(" "), why.to_string()))?;
+    if !(1..=30).contains(&options.precision_bits) || !(1..=128).contains(&options.failure_bits) {
+        return Err(invalid(&settings.join(" "), "precision-bits is 1 to 30, failure-bits 1 to 128".to_owned()));
+    }
+    Ok(options)
+}

@@ -1,0 +1,81 @@
+//! `tacit compile`.
+
+use super::{options, say, spinner};
+use crate::args::Compile;
+use crate::{data, files};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+use tacit_compiler::frontend::onnx;
+use tacit_compiler::passes::{DriverOptions, PassReport};
+use tacit_compiler::{Compiled, compile};
+use tacit_ir::diag::Result;
+use tacit_ir::graph::Graph;
+use tacit_ir::stage::tensor::{Tensor, TensorOp};
+
+pub(super) fn run(args: &Compile) -> Result<()> {
+    let start = Instant::now();
+    let options = options(&args.set)?;
+    let bar = spinner("compiling");
+    let place = |path: &Path| path.display().to_string();
+    let bytes = files::read(&args.model)?;
+    let model = onnx::import(&bytes, &onnx::ImportLimits::default()).map_err(|why| within(why, &place(&args.model)))?;
+    let calibration = match &args.calibration {
+        None => BTreeMap::new(),
+        Some(path) => data::read_inputs(path, &inputs(&model))?,
+    };
+    let driver = DriverOptions { print_after: args.print_after.clone(), stop_after: None };
+    let compiled =
+        compile(model, &options, &calibration, &driver).map_err(|why| within(why, &place(&args.model)))?;
+    files::write(&args.output, &compiled.artifact.to_bytes()?)?;
+    bar.finish_and_clear();
+    print_passes(&compiled.passes, args.time_passes);
+    let seconds = start.elapsed().as_secs_f64();
+    if args.json {
+        let mut summary = super::inspect::summary(&compiled.artifact)?;
+        summary["compile_seconds"] = seconds.into();
+        summary["output"] = args.output.display().to_string().into();
+        say(format!("{summary:#}"));
+    } else {
+        describe(&compiled)?;
+        say(format!("wrote {} in {seconds:.2} s", args.output.display()));
+    }
+    Ok(())
+}
+
+/// Puts the file before a place inside it.
+fn within(mut why: tacit_ir::diag::Diagnostic, file: &str) -> tacit_ir::diag::Diagnostic {
+    why.place = Some(match why.place {
+        Some(place) => format!("{file}: {place}"),
+        None => file.to_owned(),
+    });
+    why
+}
+
+fn inputs(model: &Graph<Tensor>) -> Vec<(String, tacit_ir::stage::tensor::TensorType)> {
+    let input = |id| match &model.node(id).op {
+        TensorOp::Input { name } => Some((name.clone(), model.node(id).ty.clone())),
+        _ => None,
+    };
+    model.values().filter_map(input).collect()
+}
+
+/// What passes printed, and their times when asked for.
+pub(super) fn print_passes(passes: &[PassReport], times: bool) {
+    for pass in passes {
+        if let Some(text) = &pass.printed {
+            say(format!("; after {}\n{text}", pass.pass));
+        }
+    }
+    if times {
+        for pass in passes {
+            let counters: Vec<String> = pass.counters.iter().map(|(what, count)| format!("{count} {what}")).collect();
+            say(format!("{:<18} {:>9.3} ms  {}", pass.pass, pass.time.as_secs_f64() * 1e3, counters.join(", ")));
+        }
+    }
+}
+
+fn describe(compiled: &Compiled) -> Result<()> {
+    say(super::inspect::text(&compiled.artifact)?);
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! `tacit inspect`: what an artifact holds, as text or as JSON.
+
+use super::{load, say};
+use crate::args::Inspect;
+use serde_json::{Value, json};
+use tacit_ir::artifact::{Artifact, v1};
+use tacit_ir::cost;
+use tacit_ir::diag::{Code, Diagnostic, Result};
+
+pub(super) fn run(args: &Inspect) -> Result<()> {
+    let artifact = load(&args.artifact)?;
+    if let Some(stage) = &args.ir {
+        let found = artifact.text.iter().find(|(name, _)| name == stage);
+        let (_, text) = found.ok_or_else(|| {
+            let known: Vec<&str> = artifact.text.iter().map(|(name, _)| name.as_str()).collect();
+            Diagnostic::new(Code::OptionInvalid, format!("the artifact has no IR of a stage `{stage}`"))
+                .help(format!("stages in this file: {}", known.join(", ")))
+        })?;
+        say(text.trim_end());
+    } else if args.json {
+        say(format!("{:#}", summary(&artifact)?));
+    } else {
+        say(text(&artifact)?);
+    }
+    Ok(())
+}
+
+/// Everything known of an artifact, documented in `spec/cli-json.md`.
+pub(super) fn summary(artifact: &Artifact) -> Result<Value> {
+    let layout = &artifact.client.layout;
+    let digest: String = artifact.digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut out = json!({
+        "format": 1,
+        "circuit": digest,
+        "parameters": {
+            "glwe_dimension": layout.glwe.dimension,
+            "polynomial_size": layout.glwe.polynomial_size,
+            "lwe_dimension": layout.glwe.lwe_dimension(),
+            "log2_std": layout.glwe.log2_std,
+            "base_log": layout.gadget.map(|gadget| gadget.base_log),
+            "levels": layout.gadget.map(|gadget| gadget.levels),
+            "failure_bits": artifact.client.failure_bits,
+        },
+        "selector_bits": layout.selectors,
+        "packed_inputs": layout.packed_inputs,
+        "results": layout.result_slots.len(),
+        "query_bytes": v1::query_row_bytes(layout),
+        "result_bytes": v1::result_row_bytes(layout),
+        "evaluation_key_bytes": 0,
+    });
+    if let (Some(plan), Some(report)) = (&artifact.plan, &artifact.report) {
+        let counts = plan.counts();
+        let passes: Vec<Value> = report
+            .passes
+            .iter()
+            .map(|(pass, counters)| {
+                let counters: serde_json::Map<String, Value> =
+                    counters.iter().map(|(what, count)| (what.clone(), (*count).into())).collect();
+                json!({ "pass": pass, "counters": counters })
+            })
+            .collect();
+        out["model"] = report.model.clone().into();
+        out["external_products"] = counts.external_products.into();
+        out["polynomial_products"] = counts.polynomial_products.into();
+        out["form_terms"] = counts.form_terms.into();
+        out["predicted_run_ms"] = predicted_run_ms(artifact).into();
+        out["log2_noise"] = report.log2_noise.clone().into();
+        out["passes"] = passes.into();
+        out["notes"] = report.notes.clone().into();
+    }
+    Ok(out)
+}
+
+/// One thread's predicted evaluation time.
+fn predicted_run_ms(artifact: &Artifact) -> f64 {
+    let layout = &artifact.client.layout;
+    let counts = artifact.plan.as_ref().map(tacit_ir::plan::Plan::counts).unwrap_or_default();
+    let product = layout.gadget.map_or(0.0, |gadget| cost::external_product_us(&layout.glwe, &gadget));
+    (counts.external_products as f64 * product + counts.form_terms as f64 * cost::form_term_us(&layout.glwe)) / 1e3
+}
+
+/// The same for people.
+pub(super) fn text(artifact: &Artifact) -> Result<String> {
+    let layout = &artifact.client.layout;
+    let digest: String = artifact.digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let kilobytes = |bytes: u64| format!("{:.1} KB", bytes as f64 / 1e3);
+    let mut lines = vec![format!("circuit      {digest}")];
+    lines.push(format!(
+        "parameters   k={} N={} noise 2^{:.2}{}, 132 bits of security, failure 2^-{}",
+        layout.glwe.dimension,
+        layout.glwe.polynomial_size,
+        layout.glwe.log2_std,
+        layout.gadget.map_or(String::new(), |g| format!(", base 2^{} level {}", g.base_log, g.levels)),
+        artifact.client.failure_bits,
+    ));
+    lines.push(format!("selectors    {} bits, {} packed inputs", layout.selectors, layout.packed_inputs));
+    lines.push(format!(
+        "sizes        query {}, result {}, evaluation key none",
+        kilobytes(v1::query_row_bytes(layout)),
+        kilobytes(v1::result_row_bytes(layout)),
+    ));
+    if let (Some(plan), Some(report)) = (&artifact.plan, &artifact.report) {
+        let counts = plan.counts();
+        lines.push(format!(
+            "work         {} external products, {} polynomial products, {} form terms; predicted {:.2} ms on one core",
+            counts.external_products,
+            counts.polynomial_products,
+            counts.form_terms,
+            predicted_run_ms(artifact),
+        ));
+        for (number, noise) in report.log2_noise.iter().enumerate() {
+            lines.push(format!("noise        result {number}: standard deviation at most 2^{noise:.2} of the torus"));
+        }
+        for (pass, counters) in report.passes.iter().filter(|(_, counters)| !counters.is_empty()) {
+            let counters: Vec<String> = counters.iter().map(|(what, count)| format!("{count} {what}")).collect();
+            lines.push(format!("{pass:<20} {}", counters.join(", ")));
+        }
+        lines.extend(report.notes.iter().map(|note| format!("note: {note}")));
+    }
+    Ok(lines.join("\n"))
+}

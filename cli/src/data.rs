@@ -1,0 +1,100 @@
+//! Data files: .npy, .npz and .csv in, .npz out.
+
+mod npy;
+mod table;
+
+use crate::files;
+use indexmap::IndexMap;
+use std::collections::BTreeMap;
+use std::io::{Cursor, Read, Write};
+use std::path::Path;
+use tacit_ir::diag::{Code, Diagnostic, Result};
+use tacit_ir::interp::tensor::TensorValue;
+use tacit_ir::stage::tensor::TensorType;
+
+/// Bytes one array may take.
+const MAX_ARRAY_BYTES: u64 = 8 << 30;
+
+fn unreadable(path: &Path, why: impl std::fmt::Display) -> Diagnostic {
+    Diagnostic::new(Code::DataUnreadable, why.to_string())
+        .at(path.display().to_string())
+        .help("inputs are .npy or .npz arrays or .csv tables, one row a prediction")
+}
+
+/// One .npy array.
+///
+/// # Errors
+/// [`Code::FileUnreadable`], [`Code::DataUnreadable`].
+pub fn read_npy(path: &Path) -> Result<TensorValue> {
+    npy::parse(&files::read(path)?).map_err(|why| unreadable(path, why))
+}
+
+/// An .npy array in memory.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_npy(bytes: &[u8]) -> std::result::Result<TensorValue, String> {
+    npy::parse(bytes)
+}
+
+/// All arrays of an .npz file, by name.
+///
+/// # Errors
+/// [`Code::FileUnreadable`], [`Code::DataUnreadable`].
+pub fn read_npz(path: &Path) -> Result<BTreeMap<String, TensorValue>> {
+    let bytes = files::read(path)?;
+    let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).map_err(|why| unreadable(path, why))?;
+    let mut arrays = BTreeMap::new();
+    for index in 0..archive.len() {
+        let entry = archive.by_index(index).map_err(|why| unreadable(path, why))?;
+        let name = entry.name().trim_end_matches(".npy").to_owned();
+        let mut bytes = Vec::new();
+        entry.take(MAX_ARRAY_BYTES).read_to_end(&mut bytes).map_err(|why| unreadable(path, why))?;
+        arrays.insert(name.clone(), npy::parse(&bytes).map_err(|why| unreadable(path, format!("array `{name}`: {why}")))?);
+    }
+    Ok(arrays)
+}
+
+/// A model's inputs from a file: .npy for a single input, .npz by input name, .csv by column.
+///
+/// # Errors
+/// [`Code::FileUnreadable`], [`Code::DataUnreadable`], [`Code::InputName`].
+pub fn read_inputs(path: &Path, inputs: &[(String, TensorType)]) -> Result<BTreeMap<String, TensorValue>> {
+    let extension = path.extension().and_then(|ext| ext.to_str()).unwrap_or("").to_ascii_lowercase();
+    match (extension.as_str(), inputs) {
+        ("npy", [(name, _)]) => Ok(BTreeMap::from([(name.clone(), read_npy(path)?)])),
+        ("npy", inputs) => {
+            let names: Vec<&str> = inputs.iter().map(|(name, _)| name.as_str()).collect();
+            Err(Diagnostic::new(Code::InputName, format!("one array for {} inputs", inputs.len()))
+                .at(path.display().to_string())
+                .help(format!("give an .npz file with the arrays {}", names.join(", "))))
+        }
+        ("npz", inputs) => {
+            let mut arrays = read_npz(path)?;
+            if let ([(name, _)], 1) = (inputs, arrays.len())
+                && !arrays.contains_key(name)
+                && let Some((_, only)) = arrays.pop_first()
+            {
+                arrays.insert(name.clone(), only);
+            }
+            Ok(arrays)
+        }
+        ("csv", inputs) => table::parse(&files::read(path)?, inputs).map_err(|why| unreadable(path, why)),
+        _ => Err(unreadable(path, format!("`.{extension}` is not a known kind of data file"))),
+    }
+}
+
+/// The bytes of an .npz file; the same arrays give the same bytes.
+///
+/// # Errors
+/// [`Code::Internal`].
+pub fn npz_bytes(arrays: &IndexMap<String, TensorValue>) -> Result<Vec<u8>> {
+    let internal = |why: &dyn std::fmt::Display| Diagnostic::internal(format!("writing an .npz file: {why}"));
+    let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let options = zip::write::SimpleFileOptions::default().last_modified_time(zip::DateTime::default());
+    for (name, value) in arrays {
+        archive.start_file(format!("{name}.npy"), options).map_err(|why| internal(&why))?;
+        archive.write_all(&npy::bytes(value)).map_err(|why| internal(&why))?;
+    }
+    Ok(archive.finish().map_err(|why| internal(&why))?.into_inner())
+}

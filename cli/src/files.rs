@@ -1,0 +1,78 @@
+//! Reading and writing files: whole or not at all.
+
+use std::io::Write;
+use std::path::Path;
+use tacit_ir::diag::{Code, Diagnostic, Result};
+
+/// The bytes of a file.
+///
+/// # Errors
+/// [`Code::FileUnreadable`].
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|why| {
+        Diagnostic::new(Code::FileUnreadable, format!("cannot be read: {why}")).at(path.display().to_string())
+    })
+}
+
+fn unwritable(path: &Path, why: &dyn std::fmt::Display) -> Diagnostic {
+    Diagnostic::new(Code::OutputUnwritable, format!("cannot be written: {why}"))
+        .at(path.display().to_string())
+        .help("check that the folder exists, is writable, and has room")
+}
+
+/// Writes a file beside its place, then renames it there: readers never see a part of it.
+///
+/// # Errors
+/// [`Code::OutputUnwritable`].
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|why| unwritable(path, &why))?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(|why| unwritable(path, &why))?;
+    // Temporary files are private; what is no secret gets the usual mode.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::Permissions::from_mode(0o644);
+        file.as_file().set_permissions(mode).map_err(|why| unwritable(path, &why))?;
+    }
+    file.persist(path).map_err(|why| unwritable(path, &why.error))?;
+    Ok(())
+}
+
+/// Writes a secret: mode 0600, and never over an existing file unless `force`.
+///
+/// # Errors
+/// [`Code::WouldOverwrite`], [`Code::OutputUnwritable`].
+pub fn write_secret(path: &Path, bytes: &[u8], force: bool) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).map_err(|why| unwritable(path, &why))?;
+    // Temporary files are created with mode 0600.
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|why| unwritable(path, &why))?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(|why| unwritable(path, &why))?;
+    let kept = if force { file.persist(path) } else { file.persist_noclobber(path) };
+    kept.map(drop).map_err(|why| {
+        if why.error.kind() == std::io::ErrorKind::AlreadyExists {
+            Diagnostic::new(Code::WouldOverwrite, "a key exists already; without it nothing it encrypted can be read")
+                .at(path.display().to_string())
+                .help("choose another folder, or give --force to replace it")
+        } else {
+            unwritable(path, &why.error)
+        }
+    })
+}
+
+/// The first line of a passphrase file.
+///
+/// # Errors
+/// [`Code::FileUnreadable`], [`Code::OptionInvalid`] for an empty line.
+pub fn passphrase(path: Option<&Path>) -> Result<Option<String>> {
+    let Some(path) = path else { return Ok(None) };
+    let text = String::from_utf8(read(path)?)
+        .map_err(|_| Diagnostic::new(Code::FileUnreadable, "is not UTF-8 text").at(path.display().to_string()))?;
+    match text.lines().next().filter(|line| !line.is_empty()) {
+        Some(line) => Ok(Some(line.to_owned())),
+        None => {
+            Err(Diagnostic::new(Code::OptionInvalid, "the passphrase is empty").at(path.display().to_string()))
+        }
+    }
+}

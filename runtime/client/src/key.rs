@@ -1,0 +1,200 @@
+//! The secret key: made on the client, kept on the client.
+
+use crate::random::{Noise, system_bytes};
+use argon2::{Algorithm, Argon2, Params, Version};
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use rand::RngCore;
+use tacit_ir::artifact::v1::{KeySection, SecretKey};
+use tacit_ir::artifact::{CircuitDigest, Container, Kind, SectionId, View, decode, encode};
+use tacit_ir::diag::{Code, Diagnostic, Result};
+use tacit_ir::interp::plan::check_layout;
+use tacit_ir::plan::Layout;
+use tacit_torus::fft::Fft;
+use tacit_torus::{AVec, c64};
+use zeroize::{Zeroize, Zeroizing};
+
+/// Argon2id cost of new files: 64 MiB, three passes (RFC 9106, second recommended option).
+const MEMORY_KIB: u32 = 64 * 1024;
+const PASSES: u32 = 3;
+/// Costs accepted from a file, so that a hostile one cannot exhaust memory or time.
+const MAX_MEMORY_KIB: u32 = 1024 * 1024;
+const MAX_PASSES: u32 = 16;
+
+/// A binary GLWE secret key and what encryption precomputes from it. Zeroized when dropped; neither printed nor cloned.
+pub struct ClientKey {
+    pub(crate) digest: CircuitDigest,
+    pub(crate) layout: Layout,
+    /// The k*N bits, one a byte.
+    pub(crate) bits: Zeroizing<Vec<u8>>,
+    pub(crate) fft: Fft,
+    /// Transforms of the k key polynomials in units of `2^-64`.
+    pub(crate) fourier: Vec<AVec<c64>>,
+}
+
+impl std::fmt::Debug for ClientKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ClientKey(secret)")
+    }
+}
+
+impl Drop for ClientKey {
+    fn drop(&mut self) {
+        for value in self.fourier.iter_mut().flat_map(|poly| poly.iter_mut()) {
+            value.re.zeroize();
+            value.im.zeroize();
+        }
+    }
+}
+
+impl ClientKey {
+    /// A fresh key for a circuit, from the operating system's randomness.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NotConformant`] when the layout's parameters are not sane and secure.
+    pub fn generate(layout: &Layout, digest: CircuitDigest) -> Result<Self> {
+        check_layout(layout)?;
+        let mut random = Noise::new(&system_bytes(), 0);
+        let mut bits = Zeroizing::new(vec![0u8; layout.glwe.lwe_dimension() as usize]);
+        random.rng().fill_bytes(&mut bits);
+        for bit in bits.iter_mut() {
+            *bit &= 1;
+        }
+        Ok(Self::assemble(layout.clone(), digest, bits))
+    }
+
+    fn assemble(layout: Layout, digest: CircuitDigest, bits: Zeroizing<Vec<u8>>) -> Self {
+        let fft = Fft::new(layout.glwe.polynomial_size as usize);
+        let mut scratch = fft.scratch();
+        let mut integers: Zeroizing<Vec<i64>> = Zeroizing::new(Vec::new());
+        let mut fourier = Vec::with_capacity(layout.glwe.dimension as usize);
+        for poly in bits.chunks_exact(fft.polynomial_size()) {
+            integers.clear();
+            integers.extend(poly.iter().map(|bit| i64::from(*bit)));
+            let mut transform: AVec<c64> = AVec::with_capacity(0, fft.fourier_size());
+            transform.resize(fft.fourier_size(), c64::default());
+            fft.forward_units(&mut transform, &integers, &mut scratch);
+            fourier.push(transform);
+        }
+        ClientKey { digest, layout, bits, fft, fourier }
+    }
+
+    /// The circuit the key was made for.
+    pub fn digest(&self) -> &CircuitDigest {
+        &self.digest
+    }
+
+    /// The layout the key was made for.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Checks that the key was made for this circuit.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::OtherCircuit`] and [`Code::NotConformant`].
+    pub fn check(&self, layout: &Layout, digest: &CircuitDigest) -> Result<()> {
+        if self.digest != *digest {
+            return Err(Diagnostic::new(Code::OtherCircuit, "the client key belongs to another circuit")
+                .help("use the key that was made with this artifact, or make one with `tacit keygen`"));
+        }
+        if self.layout != *layout {
+            return Err(Diagnostic::new(Code::NotConformant, "the client key has other parameters than the circuit"));
+        }
+        Ok(())
+    }
+
+    /// The key file's bytes, encrypted when a passphrase is given. Anyone who has them without one can decrypt: write them
+    /// to a file that only its owner can read.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Internal`] when encryption fails.
+    pub fn to_bytes(&self, passphrase: Option<&str>) -> Result<Zeroizing<Vec<u8>>> {
+        let mut packed = Zeroizing::new(vec![0u8; self.bits.len().div_ceil(8)]);
+        for (at, bit) in self.bits.iter().enumerate() {
+            packed[at / 8] |= bit << (at % 8);
+        }
+        let mut secret = SecretKey { layout: self.layout.clone(), bits: packed.to_vec() };
+        let plain = Zeroizing::new(encode(&secret)?);
+        secret.bits.zeroize();
+        let mut section = match passphrase {
+            None => KeySection::Clear(plain.to_vec()),
+            Some(passphrase) => {
+                let random = system_bytes();
+                let (mut salt, mut nonce) = ([0; 16], [0; 24]);
+                let mut rng = Noise::new(&random, 0);
+                rng.rng().fill_bytes(&mut salt);
+                rng.rng().fill_bytes(&mut nonce);
+                let cipher = cipher(passphrase, &salt, MEMORY_KIB, PASSES)?;
+                let payload = Payload { msg: &plain, aad: &self.digest };
+                let ciphertext = cipher
+                    .encrypt(&XNonce::from(nonce), payload)
+                    .map_err(|_| Diagnostic::internal("cannot encrypt the key"))?;
+                KeySection::Sealed { salt, memory_kib: MEMORY_KIB, passes: PASSES, nonce, ciphertext }
+            }
+        };
+        let bytes = encode(&section)?;
+        if let KeySection::Clear(plain) = &mut section {
+            plain.zeroize();
+        }
+        let mut file = Container { kind: Kind::ClientKey, digest: self.digest, sections: vec![(SectionId::KEY, bytes)] };
+        let written = Zeroizing::new(file.write());
+        for (_, bytes) in &mut file.sections {
+            bytes.zeroize();
+        }
+        Ok(written)
+    }
+
+    /// Reads a key file.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`View::read`]; [`Code::KeyUnusable`] when the passphrase is missing or wrong; [`Code::NotConformant`] when
+    /// the contents do not fit together.
+    pub fn from_bytes(bytes: &[u8], passphrase: Option<&str>) -> Result<Self> {
+        let file = View::read(bytes, &[Kind::ClientKey], Kind::ClientKey.default_limit())?;
+        let plain = match (decode::<KeySection>(file.section(SectionId::KEY)?)?, passphrase) {
+            (KeySection::Clear(plain), _) => Zeroizing::new(plain),
+            (KeySection::Sealed { .. }, None) => {
+                return Err(Diagnostic::new(Code::KeyUnusable, "the client key is protected by a passphrase")
+                    .help("give the passphrase that the key was made with"));
+            }
+            (KeySection::Sealed { salt, memory_kib, passes, nonce, ciphertext }, Some(passphrase)) => {
+                if memory_kib > MAX_MEMORY_KIB || passes > MAX_PASSES {
+                    let what = format!("the key file asks for {memory_kib} KiB and {passes} passes of Argon2");
+                    return Err(Diagnostic::new(Code::KeyUnusable, what));
+                }
+                let cipher = cipher(passphrase, &salt, memory_kib, passes)?;
+                let payload = Payload { msg: &ciphertext, aad: &file.digest };
+                let plain = cipher.decrypt(&XNonce::from(nonce), payload).map_err(|_| {
+                    Diagnostic::new(Code::KeyUnusable, "the passphrase of the client key is wrong")
+                        .help("give the passphrase that the key was made with")
+                })?;
+                Zeroizing::new(plain)
+            }
+        };
+        let SecretKey { layout, bits } = decode(&plain)?;
+        let packed = Zeroizing::new(bits);
+        check_layout(&layout)?;
+        let count = layout.glwe.lwe_dimension() as usize;
+        if packed.len() != count.div_ceil(8) {
+            let what = format!("a key of {} bytes for dimension {count}", packed.len());
+            return Err(Diagnostic::new(Code::NotConformant, what));
+        }
+        let bits = Zeroizing::new((0..count).map(|at| packed[at / 8] >> (at % 8) & 1).collect());
+        Ok(Self::assemble(layout, file.digest, bits))
+    }
+}
+
+fn cipher(passphrase: &str, salt: &[u8], memory_kib: u32, passes: u32) -> Result<XChaCha20Poly1305> {
+    let wrong = |why: argon2::Error| Diagnostic::new(Code::KeyUnusable, format!("the key's derivation cost: {why}"));
+    let params = Params::new(memory_kib, passes, 1, Some(32)).map_err(wrong)?;
+    let mut derived = Zeroizing::new([0u8; 32]);
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password_into(passphrase.as_bytes(), salt, derived.as_mut_slice())
+        .map_err(wrong)?;
+    Ok(XChaCha20Poly1305::new(&(*derived).into()))
+}

@@ -1,0 +1,226 @@
+//! Runs a plan: phases in order, the tasks of a phase in parallel, steps in order.
+//!
+//! Buffers belong to a workspace that is kept for the next row; inside a task nothing is allocated. Every slot is
+//! written by computing into a spare buffer and swapping it in, so a step may read what it overwrites.
+
+use crate::circuit::Circuit;
+use crate::external::{ProductScratch, zeros};
+use crate::form::{self, Term};
+use crate::prepare::PreparedRow;
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use tacit_ir::plan::{Form, Slot, Step, Task};
+use tacit_torus::ABox;
+use tacit_torus::exact;
+use tacit_torus::fft::FftScratch;
+
+type Buffer = ABox<[u64]>;
+
+/// The result ciphertexts of a row: whole GLWE ciphertexts, k masks and the body, N coefficients each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ciphertexts(Vec<Buffer>);
+
+impl Ciphertexts {
+    /// The ciphertexts, in the order of the plan's results.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u64]> {
+        self.0.iter().map(|buffer| &**buffer)
+    }
+}
+
+/// Memory for evaluations, kept between rows.
+#[derive(Debug, Default)]
+pub(crate) struct WorkspacePool {
+    shared: Mutex<Vec<Vec<Buffer>>>,
+    threads: Mutex<Vec<ThreadSpace>>,
+}
+
+/// What one thread needs while it runs a task.
+struct ThreadSpace {
+    scratch: Vec<Buffer>,
+    /// The value being computed.
+    value: Buffer,
+    difference: Buffer,
+    terms: Vec<Term<'static>>,
+    product: Option<ProductScratch>,
+    sums: BTreeMap<u32, exact::Sum>,
+    fft: FftScratch,
+}
+
+impl std::fmt::Debug for ThreadSpace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ThreadSpace")
+    }
+}
+
+fn take<T>(pool: &Mutex<Vec<T>>) -> Option<T> {
+    pool.lock().unwrap_or_else(PoisonError::into_inner).pop()
+}
+
+fn give<T>(pool: &Mutex<Vec<T>>, value: T) {
+    pool.lock().unwrap_or_else(PoisonError::into_inner).push(value);
+}
+
+impl ThreadSpace {
+    fn new(circuit: &Circuit) -> Self {
+        let glwe = &circuit.layout().glwe;
+        ThreadSpace {
+            scratch: Vec::new(),
+            value: zeros(glwe.ciphertext_len()),
+            difference: zeros(glwe.ciphertext_len()),
+            terms: Vec::new(),
+            product: circuit.gadget.as_ref().map(|gadget| gadget.scratch(glwe)),
+            sums: BTreeMap::new(),
+            fft: circuit.fft.scratch(),
+        }
+    }
+}
+
+/// An empty vector of terms of any lifetime that keeps its memory.
+fn recycle<'to>(mut terms: Vec<Term<'_>>) -> Vec<Term<'to>> {
+    terms.clear();
+    // An empty vector mapped in place keeps its allocation.
+    terms.into_iter().map(|_| Term { from: &[], shift: 0, weight: 0 }).collect()
+}
+
+impl Circuit {
+    /// Evaluates the plan on a prepared row, in parallel over tasks when the current rayon pool has several threads. The
+    /// result's bits do not depend on the number of threads.
+    pub fn evaluate(&self, row: &PreparedRow) -> Ciphertexts {
+        let len = self.layout().glwe.ciphertext_len();
+        let parallel = rayon::current_num_threads() > 1;
+        let mut shared = take(&self.workspaces.shared).unwrap_or_default();
+        shared.resize_with(self.plan.shared as usize, || zeros(len));
+        for (phase, firsts) in self.plan.phases.iter().zip(&self.first_polynomial) {
+            // A task owns the buffers it writes while the phase lasts; no task of the phase reads them.
+            let mut outs: Vec<Vec<(u32, Buffer)>> = phase.tasks.iter().map(|task| take_outs(task, &mut shared)).collect();
+            let run = |((task, first), out): ((&Task, &usize), &mut Vec<(u32, Buffer)>)| {
+                let mut space = take(&self.workspaces.threads).unwrap_or_else(|| ThreadSpace::new(self));
+                self.task(task, *first, row, &shared, out, &mut space);
+                give(&self.workspaces.threads, space);
+            };
+            if parallel && phase.tasks.len() > 1 {
+                phase.tasks.par_iter().zip(firsts).zip(&mut outs).for_each(run);
+            } else {
+                phase.tasks.iter().zip(firsts).zip(&mut outs).for_each(run);
+            }
+            for (slot, buffer) in outs.into_iter().flatten() {
+                shared[slot as usize] = buffer;
+            }
+        }
+        let results = self.plan.results.iter().map(|slot| shared[*slot as usize].clone()).collect();
+        give(&self.workspaces.shared, shared);
+        Ciphertexts(results)
+    }
+
+    fn task(
+        &self,
+        task: &Task,
+        first_polynomial: usize,
+        row: &PreparedRow,
+        shared: &[Buffer],
+        outs: &mut [(u32, Buffer)],
+        space: &mut ThreadSpace,
+    ) {
+        let (n, len) = (self.fft.polynomial_size(), self.layout().glwe.ciphertext_len());
+        let ThreadSpace { scratch, value, difference, terms, product, sums, fft } = space;
+        if scratch.len() < task.scratch as usize {
+            scratch.resize_with(task.scratch as usize, || zeros(len));
+        }
+        let mut polynomial_index = first_polynomial;
+        for step in &task.steps {
+            let slots = Slots { circuit: self, row, shared, scratch };
+            match step {
+                Step::CMux { out: _, selector, base, difference: form } => {
+                    slots.form(difference, form, terms, n);
+                    slots.form(value, base, terms, n);
+                    if let (Some(gadget), Some(product)) = (&self.gadget, product.as_mut()) {
+                        let ggsw = &row.selectors[*selector as usize];
+                        gadget.add_product(&self.fft, value, ggsw, difference, product, fft);
+                    }
+                }
+                Step::Rotate { out: _, table, rotations } => {
+                    slots.form(value, table, terms, n);
+                    for (selector, shift) in rotations {
+                        form::rotation_difference(difference, value, 2 * n - *shift as usize, n);
+                        if let (Some(gadget), Some(product)) = (&self.gadget, product.as_mut()) {
+                            let ggsw = &row.selectors[*selector as usize];
+                            gadget.add_product(&self.fft, value, ggsw, difference, product, fft);
+                        }
+                    }
+                }
+                Step::Sum { out: _, form } => slots.form(value, form, terms, n),
+                Step::PolyMul { out: _, packed, polynomial: _ } => {
+                    let multiplier = &self.polynomials[polynomial_index];
+                    polynomial_index += 1;
+                    let digits = &row.digits[self.digit_inputs[&(*packed, multiplier.digit_bits)]];
+                    let bits = multiplier.digit_bits;
+                    let sum = sums.entry(bits).or_insert_with(|| exact::Sum::new(&self.fft, bits));
+                    value.fill(0);
+                    for (out, digits) in value.chunks_exact_mut(n).zip(digits) {
+                        sum.add(digits, &multiplier.fourier);
+                        sum.finish(&self.fft, out, fft);
+                    }
+                }
+            }
+            match step.out() {
+                Slot::Scratch(at) => std::mem::swap(&mut scratch[at as usize], value),
+                Slot::Shared(at) => {
+                    if let Ok(found) = outs.binary_search_by_key(&at, |(slot, _)| *slot) {
+                        std::mem::swap(&mut outs[found].1, value);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The buffers of the shared slots that a task writes, sorted by slot.
+fn take_outs(task: &Task, shared: &mut [Buffer]) -> Vec<(u32, Buffer)> {
+    let mut outs: Vec<(u32, Buffer)> = Vec::new();
+    for step in &task.steps {
+        if let Slot::Shared(at) = step.out() {
+            outs.push((at, std::mem::replace(&mut shared[at as usize], zeros(0))));
+        }
+    }
+    outs.sort_unstable_by_key(|(slot, _)| *slot);
+    outs
+}
+
+struct Slots<'a> {
+    circuit: &'a Circuit,
+    row: &'a PreparedRow,
+    shared: &'a [Buffer],
+    scratch: &'a [Buffer],
+}
+
+impl Slots<'_> {
+    fn form(&self, out: &mut [u64], form: &Form, memory: &mut Vec<Term<'static>>, n: usize) {
+        let Form { slots, packed, bits, constant } = form;
+        let mut terms = recycle(std::mem::take(memory));
+        terms.extend(slots.iter().map(|(slot, weight)| {
+            let from = match slot {
+                Slot::Shared(at) => &self.shared[*at as usize],
+                Slot::Scratch(at) => &self.scratch[*at as usize],
+            };
+            Term { from, shift: 0, weight: *weight as u64 }
+        }));
+        terms.extend(packed.iter().map(|(input, shift, weight)| Term {
+            from: &self.row.packed[*input as usize],
+            shift: (2 * n - *shift as usize) % (2 * n),
+            weight: *weight as u64,
+        }));
+        terms.extend(bits.iter().map(|(selector, shift, weight)| Term {
+            from: &self.row.bit_rows[self.circuit.bit_rows[selector]],
+            shift: *shift as usize,
+            weight: *weight as u64,
+        }));
+        form::sum(out, &terms, n);
+        let body = out.len() - n;
+        for (coefficient, value) in constant {
+            let at = &mut out[body + *coefficient as usize];
+            *at = at.wrapping_add(*value);
+        }
+        *memory = recycle(terms);
+    }
+}

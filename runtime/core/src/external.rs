@@ -1,0 +1,88 @@
+//! The external product of a GGSW in the Fourier domain and a GLWE: the operation that nearly all time goes into.
+//!
+//! The same arithmetic as tfhe-rs' `add_external_product_assign`, `(k+1)(l+1)` FFTs, with one pass less over memory per
+//! digit: decomposing, converting to double and twisting happen together. A test compares the two.
+
+use tacit_ir::params::{GadgetParams, GlweParams};
+use tacit_torus::fft::{Digit, Fft, FftScratch, dot, dot_stride, interleave};
+use tacit_torus::{ABox, AVec, c64};
+
+/// What an external product of given parameters needs that does not change.
+#[derive(Debug)]
+pub struct Gadget {
+    /// Digits in the order of the GGSW's level matrices: the least significant first.
+    digits: Vec<Digit>,
+}
+
+/// Working memory of external products; one per thread.
+#[derive(Debug)]
+pub struct ProductScratch {
+    /// The transformed digits.
+    digits: ABox<[c64]>,
+    /// One transformed output polynomial.
+    sum: ABox<[c64]>,
+}
+
+/// `count` zeros, aligned to cache lines.
+pub(crate) fn zeros<T: Copy + Default>(count: usize) -> ABox<[T]> {
+    let mut values = AVec::with_capacity(0, count);
+    values.resize(count, T::default());
+    values.into_boxed_slice()
+}
+
+impl Gadget {
+    /// For this decomposition.
+    pub fn new(gadget: &GadgetParams) -> Self {
+        let digit = |level| Digit::new(gadget.base_log, gadget.levels, level);
+        Gadget { digits: (1..=gadget.levels).rev().map(digit).collect() }
+    }
+
+    /// Complex values of one GGSW: `levels * (k+1) * (k+1) * N/2`.
+    pub fn fourier_len(&self, glwe: &GlweParams) -> usize {
+        let size = glwe.dimension as usize + 1;
+        self.digits.len() * size * size * glwe.polynomial_size as usize / 2
+    }
+
+    /// Digit polynomials of a GLWE: `levels * (k+1)`, which is also the number of rows of a GGSW.
+    pub fn rows(&self, glwe: &GlweParams) -> usize {
+        self.digits.len() * (glwe.dimension as usize + 1)
+    }
+
+    /// Working memory for these parameters.
+    pub fn scratch(&self, glwe: &GlweParams) -> ProductScratch {
+        let half = glwe.polynomial_size as usize / 2;
+        ProductScratch { digits: zeros(dot_stride(half) * self.rows(glwe)), sum: zeros(half) }
+    }
+
+    /// Where polynomial `column` of the GGSW's rows goes in the layout that [`Gadget::add_product`] reads: the
+    /// polynomials of one column of all rows together, [interleaved](interleave).
+    pub fn set(&self, ggsw: &mut [c64], transform: &[c64], row: usize, column: usize, rows: usize) {
+        let column_len = rows * transform.len();
+        interleave(&mut ggsw[column * column_len..][..column_len], transform, row, rows);
+    }
+
+    /// `out += ggsw [x] glwe`.
+    pub fn add_product(
+        &self,
+        fft: &Fft,
+        out: &mut [u64],
+        ggsw: &[c64],
+        glwe: &[u64],
+        scratch: &mut ProductScratch,
+        fft_scratch: &mut FftScratch,
+    ) {
+        let (n, half) = (fft.polynomial_size(), fft.fourier_size());
+        let ProductScratch { digits, sum } = scratch;
+        let mut parts = digits.chunks_exact_mut(dot_stride(half));
+        for digit in &self.digits {
+            for (poly, part) in glwe.chunks_exact(n).zip(&mut parts) {
+                fft.forward_digit(&mut part[..half], poly, *digit, fft_scratch);
+            }
+        }
+        let columns = ggsw.chunks_exact(ggsw.len() / (out.len() / n));
+        for (poly, column) in out.chunks_exact_mut(n).zip(columns) {
+            dot(sum, column, digits);
+            fft.add_inverse(poly, sum, 0, fft_scratch);
+        }
+    }
+}

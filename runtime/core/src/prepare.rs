@@ -1,0 +1,130 @@
+//! From a row of a query to ciphertexts ready for use: masks from the seed, bodies unpacked, selectors transformed.
+
+use crate::circuit::Circuit;
+use crate::external::{Gadget, zeros};
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use tacit_ir::artifact::v1::{SEED_BYTES, packed_input_bytes, selector_bytes};
+use tacit_torus::exact::Digits;
+use tacit_torus::masks::MaskStream;
+use tacit_torus::{ABox, bits, c64};
+
+/// A row whose selectors and packed inputs are ready for [`Circuit::evaluate`].
+#[derive(Debug)]
+pub struct PreparedRow {
+    /// GGSW ciphertexts, in the layout of [`Gadget::set`].
+    pub(crate) selectors: Vec<ABox<[c64]>>,
+    /// Last-level body rows, as [`Circuit::bit_rows`] numbers them.
+    pub(crate) bit_rows: Vec<ABox<[u64]>>,
+    /// Packed inputs as GLWE ciphertexts.
+    pub(crate) packed: Vec<ABox<[u64]>>,
+    /// Digits of the k+1 polynomials of packed inputs, as [`Circuit::digit_inputs`] numbers them.
+    pub(crate) digits: Vec<Vec<Digits>>,
+}
+
+/// Prepares one row of a query that [`Query::read`](crate::Query::read) checked, in parallel over its ciphertexts on the
+/// current rayon pool. Missing bytes of a row of another length read as zeros.
+pub fn prepare(circuit: &Circuit, row: &[u8]) -> PreparedRow {
+    let layout = circuit.layout();
+    let mut seed = [0; SEED_BYTES];
+    for (to, from) in seed.iter_mut().zip(row) {
+        *to = *from;
+    }
+    let row = Row { circuit, masks: MaskStream::new(seed), bodies: row.get(SEED_BYTES..).unwrap_or_default() };
+    let parallel = rayon::current_num_threads() > 1;
+    let mut selectors = Vec::with_capacity(layout.selectors as usize);
+    let mut kept = BTreeMap::new();
+    if let Some(gadget) = &circuit.gadget {
+        let one = |scratch: &mut Scratch, selector: u32| row.selector(gadget, selector, scratch);
+        let fresh = || Scratch::new(circuit);
+        let made: Vec<(ABox<[c64]>, Option<ABox<[u64]>>)> = if parallel {
+            (0..layout.selectors).into_par_iter().map_init(fresh, one).collect()
+        } else {
+            let mut scratch = fresh();
+            (0..layout.selectors).map(|selector| one(&mut scratch, selector)).collect()
+        };
+        for (selector, (ggsw, bit_row)) in (0u32..).zip(made) {
+            selectors.push(ggsw);
+            kept.extend(bit_row.and_then(|bit_row| circuit.bit_rows.get(&selector).map(|at| (*at, bit_row))));
+        }
+    }
+    let packed: Vec<ABox<[u64]>> = (0..layout.packed_inputs).map(|input| row.packed(input)).collect();
+    let digits = circuit.digit_inputs.keys().map(|(input, digit_bits)| {
+        let mut scratch = circuit.fft.scratch();
+        let polynomials = packed[*input as usize].chunks_exact(circuit.fft.polynomial_size());
+        polynomials.map(|poly| Digits::new(&circuit.fft, poly, *digit_bits, &mut scratch)).collect()
+    });
+    let digits = digits.collect();
+    PreparedRow { selectors, bit_rows: kept.into_values().collect(), packed, digits }
+}
+
+struct Row<'a> {
+    circuit: &'a Circuit,
+    masks: MaskStream,
+    bodies: &'a [u8],
+}
+
+struct Scratch {
+    /// One GLWE ciphertext.
+    glwe: ABox<[u64]>,
+    bodies: ABox<[u64]>,
+    fourier: ABox<[c64]>,
+    fft: tacit_torus::fft::FftScratch,
+}
+
+impl Scratch {
+    fn new(circuit: &Circuit) -> Self {
+        let glwe = &circuit.layout().glwe;
+        let rows = circuit.gadget.as_ref().map_or(0, |gadget| gadget.rows(glwe));
+        Scratch {
+            glwe: zeros(glwe.ciphertext_len()),
+            bodies: zeros(rows * glwe.polynomial_size as usize),
+            fourier: zeros(circuit.fft.fourier_size()),
+            fft: circuit.fft.scratch(),
+        }
+    }
+}
+
+impl Row<'_> {
+    fn bytes(&self, start: u64, count: u64) -> &[u8] {
+        let (start, count) = (start as usize, count as usize);
+        self.bodies.get(start..start + count).unwrap_or_default()
+    }
+
+    /// One GGSW: its transform, and its last-level body row if forms read it.
+    fn selector(&self, gadget: &Gadget, selector: u32, scratch: &mut Scratch) -> (ABox<[c64]>, Option<ABox<[u64]>>) {
+        let layout = self.circuit.layout();
+        let (size, n) = (layout.glwe.dimension as usize + 1, layout.glwe.polynomial_size as usize);
+        let rows = gadget.rows(&layout.glwe);
+        let (mask_len, stride) = (n * (size - 1), selector_bytes(layout));
+        bits::unpack(self.bytes(u64::from(selector) * stride, stride), layout.body_bits, &mut scratch.bodies);
+        let mut ggsw = zeros(gadget.fourier_len(&layout.glwe));
+        let mut kept = None;
+        for (row, body) in scratch.bodies.chunks_exact(n).enumerate() {
+            let (masks, last) = scratch.glwe.split_at_mut(mask_len);
+            self.masks.fill((u64::from(selector) * rows as u64 + row as u64) * mask_len as u64, masks);
+            last.copy_from_slice(body);
+            for (column, poly) in scratch.glwe.chunks_exact(n).enumerate() {
+                self.circuit.fft.forward_torus(&mut scratch.fourier, poly, &mut scratch.fft);
+                gadget.set(&mut ggsw, &scratch.fourier, row, column, rows);
+            }
+            // Level matrices begin with the least significant level; the body row is the last of its matrix.
+            if row == size - 1 && self.circuit.bit_rows.contains_key(&selector) {
+                kept = Some(scratch.glwe.clone());
+            }
+        }
+        (ggsw, kept)
+    }
+
+    fn packed(&self, input: u32) -> ABox<[u64]> {
+        let layout = self.circuit.layout();
+        let (mask_len, stride) = (layout.glwe.lwe_dimension() as usize, packed_input_bytes(layout));
+        let rows = self.circuit.gadget.as_ref().map_or(0, |gadget| gadget.rows(&layout.glwe)) as u64;
+        let mut glwe = zeros(layout.glwe.ciphertext_len());
+        let (masks, body) = glwe.split_at_mut(mask_len);
+        self.masks.fill((u64::from(layout.selectors) * rows + u64::from(input)) * mask_len as u64, masks);
+        let start = u64::from(layout.selectors) * selector_bytes(layout) + u64::from(input) * stride;
+        bits::unpack(self.bytes(start, stride), layout.body_bits, body);
+        glwe
+    }
+}

@@ -1,0 +1,47 @@
+//! Who may depend on whom, asked of cargo itself.
+
+use std::process::Command;
+
+fn tree(package: &str) -> String {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--edges", "normal,build", "--prefix", "none", "-p", package])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .output()
+        .expect("cargo runs, it runs this test");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.starts_with(&format!("{package} v")), "cargo tree: {}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+fn assert_without(package: &str, banned: &[&str]) {
+    let tree = tree(package);
+    for banned in banned {
+        let found = tree.lines().any(|line| line.starts_with(&format!("{banned} v")));
+        assert!(!found, "{package} must not depend on {banned}");
+    }
+}
+
+#[test]
+fn the_ir_depends_on_none_of_ours() {
+    assert_without("tacit-ir", &["tacit-compiler", "tacit-runtime", "tacit-client", "tacit-torus", "tacit", "tfhe", "protobuf", "clap"]);
+}
+
+#[test]
+fn the_compiler_knows_no_cryptography_and_no_runtime() {
+    assert_without("tacit-compiler", &["tacit-runtime", "tacit-client", "tacit-torus", "tacit", "tfhe", "tfhe-fft", "clap"]);
+}
+
+#[test]
+fn the_runtime_knows_no_compiler_and_no_secret_keys() {
+    assert_without("tacit-runtime", &["tacit-compiler", "tacit-client", "tacit", "protobuf", "onnx-protobuf", "clap"]);
+}
+
+#[test]
+fn the_client_knows_no_compiler_and_no_server() {
+    assert_without("tacit-client", &["tacit-compiler", "tacit-runtime", "tacit", "protobuf", "clap"]);
+}
+
+#[test]
+fn the_test_of_arrows_can_fail() {
+    assert!(tree("tacit-client").lines().any(|line| line.starts_with("tacit-ir v")));
+}
