@@ -1,71 +1,111 @@
-//! quick
-use dyn_stack::{PodBuffer, PodStack};
-use std::time::Instant;
-use tacit_ir::params::*;
-use tacit_runtime::external::*;
-use tacit_torus::c64;
-use tacit_torus::fft::Fft;
-use tfhe::core_crypto::prelude::*;
+//! Times of the primitives, one thread, as a table: what `tacit_ir::cost` is fitted to.
+//!
+//! Each figure is the least of many short repetitions (so that other work on the machine disturbs it little), over a set
+//! of ciphertexts that does not fit the caches (`cold`) and over one that does (`hot`). Run with
+//! `cargo bench -p tacit-runtime --bench primitives`; a shape such as `4x512` as an argument restricts it.
 
-fn median(mut f: impl FnMut(usize), per: usize) -> f64 {
-    let mut times = Vec::new();
-    for _ in 0..60 {
-        let t = Instant::now();
-        for i in 0..per {
-            f(i)
-        }
-        times.push(t.elapsed().as_secs_f64() * 1e6 / per as f64);
+use std::time::{Duration, Instant};
+use tacit_ir::artifact::v1::query_row_bytes;
+use tacit_ir::cost;
+use tacit_ir::noise;
+use tacit_ir::params::{GadgetParams, GlweParams};
+use tacit_ir::plan::{Form, Layout, Phase, Plan, Slot, Step, Task};
+use tacit_runtime::{Circuit, PreparedRow, prepare};
+
+/// Least microseconds of `work` over repetitions for about a quarter of a second.
+fn least(mut work: impl FnMut()) -> f64 {
+    let (start, mut least) = (Instant::now(), f64::INFINITY);
+    while start.elapsed() < Duration::from_millis(250) {
+        let one = Instant::now();
+        work();
+        least = least.min(one.elapsed().as_secs_f64() * 1e6);
     }
-    times.sort_by(f64::total_cmp);
-    times[0]
+    least
+}
+
+fn layout(glwe: GlweParams, levels: u32) -> Layout {
+    Layout {
+        glwe,
+        gadget: Some(GadgetParams { base_log: 24 / levels, levels }),
+        selectors: 64,
+        packed_inputs: 1,
+        body_bits: noise::body_bits(&glwe),
+        result_slots: vec![1],
+        result_bits: 32,
+    }
+}
+
+fn circuit(layout: &Layout, scratch: u32, steps: Vec<Step>) -> Circuit {
+    let task = Task { scratch, steps };
+    let plan = Plan { shared: 1, phases: vec![Phase { tasks: vec![task] }], results: vec![0] };
+    Circuit::new(layout.clone(), plan, [0; 32]).expect("the plan is well-formed")
+}
+
+/// A chain of 64 CMuxes, on one selector or on all of them, each with the usual forms.
+fn chain(layout: &Layout, selectors: u32) -> Circuit {
+    let input = |at: u32| Step::Sum {
+        out: Slot::Scratch(at),
+        form: Form { packed: vec![(0, at, 1)], ..Form::default() },
+    };
+    let mut steps = vec![input(0), input(1)];
+    for at in 0..64 {
+        let (from, to) = (if at == 0 { 0 } else { 2 + (at + 1) % 2 }, 2 + at % 2);
+        steps.push(Step::CMux {
+            out: if at == 63 { Slot::Shared(0) } else { Slot::Scratch(to) },
+            selector: at % selectors,
+            base: Form { slots: vec![(Slot::Scratch(from), 1)], ..Form::default() },
+            difference: Form { slots: vec![(Slot::Scratch(1), 1), (Slot::Scratch(from), -1)], ..Form::default() },
+        });
+    }
+    circuit(layout, 4, steps)
+}
+
+fn evaluate_us(circuit: &Circuit, row: &PreparedRow) -> f64 {
+    least(|| {
+        std::hint::black_box(circuit.evaluate(row));
+    })
 }
 
 fn main() {
-    for (k, n) in [(1u32, 2048u32), (2, 1024), (4, 512), (8, 256), (3, 512), (5, 512), (6, 512), (7, 256), (3, 1024)] {
-        for l in 1..=2u32 {
-            let glwe = GlweParams::secure(k, n);
-            let gp = GadgetParams { base_log: 14, levels: l };
-            let g = Gadget::new(&gp);
-            let fft = Fft::new(n as usize);
-            let len = g.fourier_len(&glwe);
-            let count = 100;
-            let ggsws: Vec<c64> = (0..len * count)
-                .map(|i| c64 { re: (i as f64 * 0.37).sin() * 0.5, im: (i as f64 * 0.11).cos() * 0.5 })
-                .collect();
-            let input: Vec<u64> =
-                (0..glwe.ciphertext_len() as u64).map(|i| (i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
-            let mut out = vec![0u64; input.len()];
-            let mut ps = g.scratch(&glwe);
-            let mut fs = fft.scratch();
-            let hot = median(|_| g.add_product(&fft, &mut out, &ggsws[..len], &input, &mut ps, &mut fs), 100);
-            let cold = median(
-                |i| g.add_product(&fft, &mut out, &ggsws[i * len..(i + 1) * len], &input, &mut ps, &mut fs),
-                100,
-            );
-            let mut out2 = vec![0u64; input.len()];
-            let tf = tfhe::core_crypto::fft_impl::fft64::math::fft::Fft::new(PolynomialSize(n as usize));
-            let tv = tf.as_view();
-            let mut buf = PodBuffer::new(add_external_product_assign_mem_optimized_requirement::<u64>(
-                GlweSize(k as usize + 1),
-                PolynomialSize(n as usize),
-                tv,
-            ));
-            let modulus = CiphertextModulus::new_native();
-            let glwe_in = GlweCiphertext::from_container(&input[..], PolynomialSize(n as usize), modulus);
-            let mut run = |i: usize| {
-                let mut o = GlweCiphertext::from_container(&mut out2[..], PolynomialSize(n as usize), modulus);
-                let gg = FourierGgswCiphertext::from_container(
-                    &ggsws[i * len..(i + 1) * len],
-                    GlweSize(k as usize + 1),
-                    PolynomialSize(n as usize),
-                    DecompositionBaseLog(14),
-                    DecompositionLevelCount(l as usize),
+    let only: Option<String> = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("one thread");
+    println!("microseconds, one thread; `model` is tacit_ir::cost");
+    println!("{:>8} {:>2} | cmux hot  cold model | prepare model | term  model | polymul", "k x N", "l");
+    let shapes = [(1, 2048), (2, 1024), (4, 512), (8, 256), (3, 512), (6, 256), (7, 256), (5, 512), (10, 256), (6, 512), (3, 1024)];
+    for (k, n) in shapes {
+        let name = format!("{k}x{n}");
+        if only.as_ref().is_some_and(|only| *only != name) {
+            continue;
+        }
+        let glwe = GlweParams::secure(k, n);
+        for levels in 1..=3 {
+            let layout = layout(glwe, levels);
+            let gadget = layout.gadget.expect("set above");
+            // A row of arbitrary bytes takes as long as an encrypted one.
+            let bytes: Vec<u8> = (0..query_row_bytes(&layout)).map(|at| (at.wrapping_mul(0x9e37_79b9) >> 13) as u8).collect();
+            pool.install(|| {
+                let circuits = (chain(&layout, 1), chain(&layout, 64));
+                let row = prepare(&circuits.0, &bytes);
+                let (hot, cold) = (evaluate_us(&circuits.0, &row) / 64.0, evaluate_us(&circuits.1, &row) / 64.0);
+                let model = cost::external_product_us(&glwe, &gadget) + 2.0 * cost::form_term_us(&glwe);
+                let prepared = least(|| {
+                    std::hint::black_box(prepare(&circuits.0, &bytes));
+                }) / 64.0;
+                let prepare_model = cost::prepare_selector_us(&glwe, &gadget);
+                let (terms, dense) = if levels == 1 {
+                    let form = Form { packed: (0..64).map(|at| (0, 17 * at, 3)).collect(), ..Form::default() };
+                    let terms = circuit(&layout, 0, vec![Step::Sum { out: Slot::Shared(0), form }]);
+                    let polynomial = (0..i64::from(n)).map(|at| at % 201 - 100).collect();
+                    let dense = circuit(&layout, 0, vec![Step::PolyMul { out: Slot::Shared(0), packed: 0, polynomial }]);
+                    (evaluate_us(&terms, &row) / 64.0, evaluate_us(&dense, &prepare(&dense, &bytes)))
+                } else {
+                    (f64::NAN, f64::NAN)
+                };
+                println!(
+                    "{name:>8} {levels:>2} | {hot:8.1} {cold:5.1} {model:5.1} | {prepared:7.1} {prepare_model:5.1} | {terms:5.2} {:5.2} | {dense:6.1}",
+                    cost::form_term_us(&glwe)
                 );
-                add_external_product_assign_mem_optimized(&mut o, &gg, &glwe_in, tv, PodStack::new(&mut buf));
-            };
-            let thot = median(|_| run(0), 100);
-            let tcold = median(|i| run(i), 100);
-            println!("k={k} N={n} l={l}: own hot {hot:.1} cold {cold:.1}  tfhe hot {thot:.1} cold {tcold:.1}");
+            });
         }
     }
 }
