@@ -84,7 +84,8 @@ impl Digit {
         let position = |level: u32| 64 - base_log * level;
         let halves: u64 =
             (level..=levels).map(|below| 1u64 << (position(below) + base_log - 1)).fold(0, u64::wrapping_add);
-        let rounding = 1u64 << (position(levels) - 1);
+        // Nothing is left out, and nothing to round, where the digits take all 64 bits.
+        let rounding = position(levels).checked_sub(1).map_or(0, |bit| 1u64 << bit);
         let half_base = f64::from(base_log - 1).exp2();
         Digit {
             offset: halves.wrapping_add(rounding),
