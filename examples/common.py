@@ -21,6 +21,7 @@ def save(folder, onnx_model, x_test, y_test, score):
             keys = list(value[0])
             outputs[name_out] = np.array([[row[key] for key in keys] for row in value], dtype=np.float32)
         else:
-            outputs[name_out] = value
+            # Object arrays need pickle; labels are text.
+            outputs[name_out] = value.astype(str) if value.dtype == object else value
     np.savez_compressed(folder / "expected.npz", **outputs)
     print(f"{folder.name}: score {score:.4f}, {len(x_test)} test rows, outputs {[(k, v.shape) for k, v in outputs.items()]}")

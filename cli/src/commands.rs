@@ -86,7 +86,8 @@ fn load_server(path: &Path) -> Result<Artifact> {
 fn options(settings: &[String]) -> Result<Options> {
     let invalid = |setting: &str, why: String| {
         let keys = serde_json::to_value(Options::default()).ok();
-        let keys = keys.as_ref().and_then(|value| value.as_object()).map(|object| object.keys().cloned().collect::<Vec<_>>());
+        let keys =
+            keys.as_ref().and_then(|value| value.as_object()).map(|object| object.keys().cloned().collect::<Vec<_>>());
         Diagnostic::new(Code::OptionInvalid, format!("--set {setting}: {why}"))
             .help(format!("options are: {}", keys.unwrap_or_default().join(", ")))
     };

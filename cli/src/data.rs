@@ -50,7 +50,10 @@ pub fn read_npz(path: &Path) -> Result<BTreeMap<String, TensorValue>> {
         let name = entry.name().trim_end_matches(".npy").to_owned();
         let mut bytes = Vec::new();
         entry.take(MAX_ARRAY_BYTES).read_to_end(&mut bytes).map_err(|why| unreadable(path, why))?;
-        arrays.insert(name.clone(), npy::parse(&bytes).map_err(|why| unreadable(path, format!("array `{name}`: {why}")))?);
+        arrays.insert(
+            name.clone(),
+            npy::parse(&bytes).map_err(|why| unreadable(path, format!("array `{name}`: {why}")))?,
+        );
     }
     Ok(arrays)
 }

@@ -71,8 +71,6 @@ pub fn passphrase(path: Option<&Path>) -> Result<Option<String>> {
         .map_err(|_| Diagnostic::new(Code::FileUnreadable, "is not UTF-8 text").at(path.display().to_string()))?;
     match text.lines().next().filter(|line| !line.is_empty()) {
         Some(line) => Ok(Some(line.to_owned())),
-        None => {
-            Err(Diagnostic::new(Code::OptionInvalid, "the passphrase is empty").at(path.display().to_string()))
-        }
+        None => Err(Diagnostic::new(Code::OptionInvalid, "the passphrase is empty").at(path.display().to_string())),
     }
 }

@@ -53,7 +53,10 @@ pub fn fail(diagnostic: Diagnostic) -> ExitCode {
     };
     eprintln!("{}", report(diagnostic));
     if code == 101 {
-        eprintln!("This is a bug of Tacit {}. Please report it with the command and the model.", env!("CARGO_PKG_VERSION"));
+        eprintln!(
+            "This is a bug of Tacit {}. Please report it with the command and the model.",
+            env!("CARGO_PKG_VERSION")
+        );
     }
     ExitCode::from(code)
 }

@@ -30,7 +30,10 @@ fn every_pass_has_a_file() {
     for pass in PASSES {
         let folder = root.join(pass.info.name);
         let files = std::fs::read_dir(&folder).map_or(0, |entries| {
-            entries.filter_map(Result::ok).filter(|entry| entry.path().extension().is_some_and(|ext| ext == "tir")).count()
+            entries
+                .filter_map(Result::ok)
+                .filter(|entry| entry.path().extension().is_some_and(|ext| ext == "tir"))
+                .count()
         });
         assert!(files > 0, "{} has no test file", pass.info.name);
     }
@@ -56,7 +59,11 @@ fn check(path: &Path) {
         Err(why) => format!("{why}\n"),
         Ok((after, reports)) => {
             let text = print_ir(&after);
-            assert_eq!(parse_ir(&text).unwrap_or_else(|why| panic!("{why}\n{text}")), after, "parsing what was printed");
+            assert_eq!(
+                parse_ir(&text).unwrap_or_else(|why| panic!("{why}\n{text}")),
+                after,
+                "parsing what was printed"
+            );
             if before.stage() == after.stage() {
                 let (again, _) = run(after.clone()).unwrap();
                 assert_eq!(print_ir(&again), text, "a second run of `{pass}`");

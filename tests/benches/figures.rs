@@ -30,7 +30,20 @@ fn main() {
     }
     println!(
         "{:<30} {:>6} {:>5} {:>12} {:>8} {:>8} {:>6} {:>8} {:>7} {:>8} {:>8} {:>9} {:>9} {:>9}",
-        "example", "prods", "bits", "k,N,B,l", "EP us", "run ms", "ratio", "run2 ms", "speedup", "prep ms", "enc us/b", "query B", "result B", "compile s"
+        "example",
+        "prods",
+        "bits",
+        "k,N,B,l",
+        "EP us",
+        "run ms",
+        "ratio",
+        "run2 ms",
+        "speedup",
+        "prep ms",
+        "enc us/b",
+        "query B",
+        "result B",
+        "compile s"
     );
     for example in examples() {
         let start = Instant::now();
@@ -65,7 +78,11 @@ fn pool(threads: usize) -> rayon::ThreadPool {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads start")
 }
 
-fn measure(artifact: &Artifact, codec: &Codec, inputs: &BTreeMap<String, tacit_ir::interp::tensor::TensorValue>) -> Figures {
+fn measure(
+    artifact: &Artifact,
+    codec: &Codec,
+    inputs: &BTreeMap<String, tacit_ir::interp::tensor::TensorValue>,
+) -> Figures {
     let layout = artifact.client.layout.clone();
     let plan = artifact.plan.clone().expect("a whole artifact");
     let circuit = Circuit::new(layout.clone(), plan, artifact.digest).expect("a checked plan");
@@ -106,9 +123,12 @@ fn product_us(layout: &Layout) -> f64 {
     let fft = Fft::new(layout.glwe.polynomial_size as usize);
     let gadget = Gadget::new(params);
     let ggsws: Vec<Vec<c64>> = (0..layout.selectors.clamp(1, 64))
-        .map(|s| (0..gadget.fourier_len(&layout.glwe)).map(|i| c64::new((i + s as usize) as f64 * 1e-3, -0.5)).collect())
+        .map(|s| {
+            (0..gadget.fourier_len(&layout.glwe)).map(|i| c64::new((i + s as usize) as f64 * 1e-3, -0.5)).collect()
+        })
         .collect();
-    let glwe: Vec<u64> = (0..layout.glwe.ciphertext_len() as u64).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+    let glwe: Vec<u64> =
+        (0..layout.glwe.ciphertext_len() as u64).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
     let mut out = vec![0u64; glwe.len()];
     let (mut scratch, mut fft_scratch) = (gadget.scratch(&layout.glwe), fft.scratch());
     let mut times = Vec::with_capacity(200);
@@ -148,7 +168,10 @@ fn print(name: &str, artifact: &Artifact, figures: &Figures, compile: f64) {
 
 /// Random full forests over thirty features with 32 thresholds each, as a histogram booster makes them.
 fn growth() {
-    println!("{:<20} {:>9} {:>6} {:>9} {:>9} {:>9} {:>10} {:>10}", "forest", "products", "bits", "compile s", "run ms", "run2 ms", "slots MB", "peak MB");
+    println!(
+        "{:<20} {:>9} {:>6} {:>9} {:>9} {:>9} {:>10} {:>10}",
+        "forest", "products", "bits", "compile s", "run ms", "run2 ms", "slots MB", "peak MB"
+    );
     for depth in [4u32, 6, 8] {
         for trees in [10usize, 100, 500] {
             let start = Instant::now();
@@ -169,7 +192,8 @@ fn growth() {
             let artifact = &compiled.artifact;
             let codec = Codec::new(artifact).expect("a fresh artifact");
             let row: Vec<f32> = (0..30).map(|i| (i as f32 * 0.37).fract()).collect();
-            let inputs = BTreeMap::from([("x".to_owned(), tacit_ir::interp::tensor::TensorValue::f32(vec![1, 30], row))]);
+            let inputs =
+                BTreeMap::from([("x".to_owned(), tacit_ir::interp::tensor::TensorValue::f32(vec![1, 30], row))]);
             let batch = codec.encode(&inputs).expect("a row");
             let layout = artifact.client.layout.clone();
             let plan = artifact.plan.clone().expect("a plan");
@@ -219,7 +243,8 @@ fn forest(trees: usize, depth: u32) -> Graph<Tensor> {
         (state >> 33) as usize
     };
     let (mut feature, mut mode, mut threshold) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut on_true, mut on_false, mut leaf_target, mut leaf_weight) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut on_true, mut on_false, mut leaf_target, mut leaf_weight) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut roots = Vec::new();
     for _ in 0..trees {
         let root = mode.len();

@@ -23,12 +23,18 @@ fn assert_without(package: &str, banned: &[&str]) {
 
 #[test]
 fn the_ir_depends_on_none_of_ours() {
-    assert_without("tacit-ir", &["tacit-compiler", "tacit-runtime", "tacit-client", "tacit-torus", "tacit", "tfhe", "protobuf", "clap"]);
+    assert_without(
+        "tacit-ir",
+        &["tacit-compiler", "tacit-runtime", "tacit-client", "tacit-torus", "tacit", "tfhe", "protobuf", "clap"],
+    );
 }
 
 #[test]
 fn the_compiler_knows_no_cryptography_and_no_runtime() {
-    assert_without("tacit-compiler", &["tacit-runtime", "tacit-client", "tacit-torus", "tacit", "tfhe", "tfhe-fft", "clap"]);
+    assert_without(
+        "tacit-compiler",
+        &["tacit-runtime", "tacit-client", "tacit-torus", "tacit", "tfhe", "tfhe-fft", "clap"],
+    );
 }
 
 #[test]

@@ -34,10 +34,15 @@ fn wide_plan() -> Plan {
         base: packed(&[(input, 0, 1)]),
         difference: Form { packed: vec![(1, 3, 1), (input, 0, -1)], constant: vec![(0, 1 << 58)], ..Form::default() },
     };
-    let first = (0..5).map(|at| task(1, vec![
-        pick(Slot::Scratch(0), at, at % 2),
-        Step::Sum { out: Slot::Shared(at), form: slots(&[(Slot::Scratch(0), 1)]) },
-    ]));
+    let first = (0..5).map(|at| {
+        task(
+            1,
+            vec![
+                pick(Slot::Scratch(0), at, at % 2),
+                Step::Sum { out: Slot::Shared(at), form: slots(&[(Slot::Scratch(0), 1)]) },
+            ],
+        )
+    });
     let both = |out, selector, a, b| Step::CMux {
         out,
         selector,
@@ -45,10 +50,13 @@ fn wide_plan() -> Plan {
         difference: slots(&[(Slot::Shared(b), 1), (Slot::Shared(a), -1)]),
     };
     let second = vec![task(0, vec![both(Slot::Shared(5), 5, 0, 1)]), task(0, vec![both(Slot::Shared(6), 0, 2, 3)])];
-    let third = vec![task(0, vec![Step::Sum {
-        out: Slot::Shared(7),
-        form: slots(&[(Slot::Shared(5), 1), (Slot::Shared(6), -3), (Slot::Shared(4), 2)]),
-    }])];
+    let third = vec![task(
+        0,
+        vec![Step::Sum {
+            out: Slot::Shared(7),
+            form: slots(&[(Slot::Shared(5), 1), (Slot::Shared(6), -3), (Slot::Shared(4), 2)]),
+        }],
+    )];
     let phases = vec![Phase { tasks: first.collect() }, Phase { tasks: second }, Phase { tasks: third }];
     Plan { shared: 8, phases, results: vec![7, 5] }
 }
@@ -77,10 +85,12 @@ fn one_and_two_threads_give_the_same_bits() {
     }
     assert_eq!(one, writer.finish().unwrap());
     let decrypted = tacit_client::decrypt(&key, &one).unwrap();
-    assert_eq!(decrypted.iter().map(|row| row.iter().map(Vec::len).collect()).collect::<Vec<Vec<_>>>(), [[3, 512], [3, 512]]);
+    assert_eq!(
+        decrypted.iter().map(|row| row.iter().map(Vec::len).collect()).collect::<Vec<Vec<_>>>(),
+        [[3, 512], [3, 512]]
+    );
     for (row, decrypted) in rows.iter().zip(&decrypted) {
-        let expected =
-            tacit_ir::interp::plan::evaluate(circuit.plan(), &layout, &row.selectors, &row.packed).unwrap();
+        let expected = tacit_ir::interp::plan::evaluate(circuit.plan(), &layout, &row.selectors, &row.packed).unwrap();
         let variances = noise::for_input(circuit.plan(), &layout, &row.selectors);
         for ((got, want), variance) in decrypted.iter().zip(&expected).zip(variances) {
             for (got, want) in got.iter().zip(want) {

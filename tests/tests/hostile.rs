@@ -102,7 +102,9 @@ fn artifacts_queries_results_and_keys() {
         let read = |bytes: &[u8]| match kind {
             Kind::Query => Query::read(&circuit, bytes).is_ok(),
             Kind::Result => decrypt(&key, bytes).is_ok(),
-            Kind::ClientKey => ClientKey::from_bytes(bytes, None).and_then(|key| key.check(&layout, &artifact.digest)).is_ok(),
+            Kind::ClientKey => {
+                ClientKey::from_bytes(bytes, None).and_then(|key| key.check(&layout, &artifact.digest)).is_ok()
+            }
             _ => match Artifact::from_bytes(bytes, Kind::Artifact.default_limit()) {
                 // What was accepted must run.
                 Ok(found) => {

@@ -37,7 +37,8 @@ fn every_step_is_as_noisy_as_predicted() {
             let (measured, predicted, bound) = measure(&layout, &plan, 8);
             let shape = (layout.glwe.dimension, layout.glwe.polynomial_size);
             let ratio = measured / predicted;
-            let line = format!("{shape:?} {name}: measured/predicted {ratio:.2}, bound/predicted {:.2}", bound / predicted);
+            let line =
+                format!("{shape:?} {name}: measured/predicted {ratio:.2}, bound/predicted {:.2}", bound / predicted);
             if std::env::var_os("TACIT_SHOW_NOISE").is_some() {
                 eprintln!("{line}");
             }

@@ -17,7 +17,9 @@ fn binary() -> PathBuf {
         .get_or_init(|| {
             let target = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().to_path_buf();
             let mut build = Command::new(env!("CARGO"));
-            build.args(["build", "-q", "--offline", "-p", "tacit"]).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+            build
+                .args(["build", "-q", "--offline", "-p", "tacit"])
+                .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
             if target.ends_with("release") {
                 build.arg("--release");
             }

@@ -29,7 +29,8 @@ fn cases() -> Vec<Case> {
     let case = |path: PathBuf| {
         let arrays = tacit::data::read_npz(&path.with_extension("npz")).unwrap();
         let part = |prefix: &str| {
-            let own = arrays.iter().filter_map(|(name, value)| Some((name.strip_prefix(prefix)?.to_owned(), value.clone())));
+            let own =
+                arrays.iter().filter_map(|(name, value)| Some((name.strip_prefix(prefix)?.to_owned(), value.clone())));
             own.collect()
         };
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
@@ -39,7 +40,11 @@ fn cases() -> Vec<Case> {
 }
 
 fn scale(values: &BTreeMap<String, TensorValue>) -> f64 {
-    values.values().filter_map(|v| v.to_f64()).flatten().fold(1.0f64, |a, b| if b.is_finite() { a.max(b.abs()) } else { a })
+    values
+        .values()
+        .filter_map(|v| v.to_f64())
+        .flatten()
+        .fold(1.0f64, |a, b| if b.is_finite() { a.max(b.abs()) } else { a })
 }
 
 /// Runs `check` on every case and reports all failures at once.
@@ -70,7 +75,8 @@ fn compare(found: &IndexMap<String, TensorValue>, case: &Case, floats: f64) -> R
 #[test]
 fn the_float_interpreter_equals_onnxruntime() {
     every(|case| {
-        let graph = onnx::import(&std::fs::read(&case.path).unwrap(), &Default::default()).map_err(|why| why.to_string())?;
+        let graph =
+            onnx::import(&std::fs::read(&case.path).unwrap(), &Default::default()).map_err(|why| why.to_string())?;
         let found = tensor::evaluate(&graph, &case.inputs).map_err(|why| why.to_string())?;
         compare(&found, case, 1e-5)
     });
@@ -79,7 +85,8 @@ fn the_float_interpreter_equals_onnxruntime() {
 #[test]
 fn compiled_circuits_equal_onnxruntime() {
     every(|case| {
-        let graph = onnx::import(&std::fs::read(&case.path).unwrap(), &Default::default()).map_err(|why| why.to_string())?;
+        let graph =
+            onnx::import(&std::fs::read(&case.path).unwrap(), &Default::default()).map_err(|why| why.to_string())?;
         let compiled = tacit_compiler::compile(graph, &Options::default(), &BTreeMap::new(), &DriverOptions::default())
             .map_err(|why| why.to_string())?;
         let codec = Codec::new(&compiled.artifact).map_err(|why| why.to_string())?;
@@ -88,7 +95,8 @@ fn compiled_circuits_equal_onnxruntime() {
         let layout = &codec.spec().layout;
         let results: Result<Vec<_>, _> =
             batch.rows.iter().map(|row| plan::evaluate(circuit, layout, &row.selectors, &row.packed)).collect();
-        let found = codec.decode(&results.map_err(|why| why.to_string())?, &batch.passed).map_err(|why| why.to_string())?;
+        let found =
+            codec.decode(&results.map_err(|why| why.to_string())?, &batch.passed).map_err(|why| why.to_string())?;
         compare(&found, case, 2e-3)
     });
 }

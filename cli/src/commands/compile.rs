@@ -25,8 +25,7 @@ pub(super) fn run(args: &Compile) -> Result<()> {
         Some(path) => data::read_inputs(path, &inputs(&model))?,
     };
     let driver = DriverOptions { print_after: args.print_after.clone(), stop_after: None };
-    let compiled =
-        compile(model, &options, &calibration, &driver).map_err(|why| within(why, &place(&args.model)))?;
+    let compiled = compile(model, &options, &calibration, &driver).map_err(|why| within(why, &place(&args.model)))?;
     files::write(&args.output, &compiled.artifact.to_bytes()?)?;
     bar.finish_and_clear();
     print_passes(&compiled.passes, args.time_passes);

@@ -22,7 +22,8 @@ pub(super) fn run(rows: usize) -> Result<()> {
     say("XGBoost, 20 trees of depth 3, on scikit-learn's breast cancer data");
     let start = Instant::now();
     let model = onnx::import(MODEL, &onnx::ImportLimits::default())?;
-    let compiled = tacit_compiler::compile(model.clone(), &Options::default(), &BTreeMap::new(), &DriverOptions::default())?;
+    let compiled =
+        tacit_compiler::compile(model.clone(), &Options::default(), &BTreeMap::new(), &DriverOptions::default())?;
     say(format!("compiled in {:.0} ms", start.elapsed().as_secs_f64() * 1e3));
     say(super::inspect::text(&compiled.artifact)?);
     let codec = Codec::new(&compiled.artifact)?;
@@ -38,10 +39,11 @@ pub(super) fn run(rows: usize) -> Result<()> {
     bar.finish_and_clear();
     let encrypted = codec.decode(&evaluation.results, &passed)?;
     say("row  label clear/encrypted  probability of benign clear/encrypted");
-    let labels = |values: &indexmap::IndexMap<String, TensorValue>, row: usize| match values.get("label").map(|v| &v.data) {
-        Some(Data::I64(data)) => data.get(row).copied().unwrap_or(-1),
-        _ => -1,
-    };
+    let labels =
+        |values: &indexmap::IndexMap<String, TensorValue>, row: usize| match values.get("label").map(|v| &v.data) {
+            Some(Data::I64(data)) => data.get(row).copied().unwrap_or(-1),
+            _ => -1,
+        };
     let score = |values: &indexmap::IndexMap<String, TensorValue>, row: usize| {
         let scores = values.get("probabilities").and_then(TensorValue::to_f64).unwrap_or_default();
         scores.get(row * 2 + 1).copied().unwrap_or(f64::NAN)

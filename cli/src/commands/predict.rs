@@ -47,7 +47,12 @@ pub(super) fn run(args: &Predict) -> Result<()> {
     if args.mode == Mode::Encrypted {
         say(format!(
             "{rows} rows; median per row: encrypt {:.2} ms, prepare {:.2} ms, run {:.2} ms, decrypt {:.2} ms; query {} bytes, result {} bytes",
-            timing.encrypt_ms, timing.prepare_ms, timing.run_ms, timing.decrypt_ms, timing.query_bytes, timing.result_bytes
+            timing.encrypt_ms,
+            timing.prepare_ms,
+            timing.run_ms,
+            timing.decrypt_ms,
+            timing.query_bytes,
+            timing.result_bytes
         ));
     }
     Ok(())
@@ -55,7 +60,12 @@ pub(super) fn run(args: &Predict) -> Result<()> {
 
 type Predicted = (IndexMap<String, TensorValue>, Timing, usize);
 
-fn predict(artifact: &Artifact, codec: &Codec, inputs: &BTreeMap<String, TensorValue>, mode: Mode) -> Result<Predicted> {
+fn predict(
+    artifact: &Artifact,
+    codec: &Codec,
+    inputs: &BTreeMap<String, TensorValue>,
+    mode: Mode,
+) -> Result<Predicted> {
     if mode == Mode::Encrypted {
         let bar = row_bar(0);
         let (evaluation, passed) = encrypted_predictions(artifact, codec, inputs, &bar)?;

@@ -74,7 +74,8 @@ pub(super) fn decrypt(args: &Decrypt) -> Result<()> {
     let artifact = load(&args.artifact)?;
     let key = read_key(&artifact, &args.key, args.passphrase_file.as_deref())?;
     let codec = Codec::new(&artifact)?;
-    let results = decrypt_result(&key, &files::read(&args.result)?).map_err(|why| why.at(args.result.display().to_string()))?;
+    let results =
+        decrypt_result(&key, &files::read(&args.result)?).map_err(|why| why.at(args.result.display().to_string()))?;
     let passed = match &args.input {
         Some(path) => codec.encode(&data::read_inputs(path, &codec.inputs())?)?.passed,
         None if codec.needs_inputs_to_decode() => {

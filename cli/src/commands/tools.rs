@@ -27,7 +27,8 @@ pub(super) fn opt(args: &Opt) -> Result<()> {
     })?;
     let names: Vec<&str> = if args.passes.is_empty() {
         // The rest of the pipeline, from the first pass that takes the stage.
-        let takes = |name: &&str| PASSES.iter().any(|pass| pass.info.name == *name && pass.info.from.contains(&ir.stage()));
+        let takes =
+            |name: &&str| PASSES.iter().any(|pass| pass.info.name == *name && pass.info.from.contains(&ir.stage()));
         let from = PIPELINE.iter().position(|name| takes(&name)).unwrap_or(0);
         PIPELINE[from..].to_vec()
     } else {

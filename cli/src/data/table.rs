@@ -17,7 +17,8 @@ pub(super) fn parse(bytes: &[u8], inputs: &[(String, TensorType)]) -> Result<BTr
     let header = if first.iter().all(numeric) { None } else { Some(lines.remove(0)) };
     let rows = lines.len();
     let column = |number: usize, element: Element| -> Result<TensorValue, String> {
-        let cell = |(row, line): (usize, &Vec<String>)| line.get(number).ok_or(format!("line {} is short", row + 1)).cloned();
+        let cell =
+            |(row, line): (usize, &Vec<String>)| line.get(number).ok_or(format!("line {} is short", row + 1)).cloned();
         let cells: Vec<String> = lines.iter().enumerate().map(cell).collect::<Result<_, _>>()?;
         let value = |cell: &String| match cell.as_str() {
             "" => Ok(f64::NAN),
@@ -26,11 +27,15 @@ pub(super) fn parse(bytes: &[u8], inputs: &[(String, TensorType)]) -> Result<BTr
         let data = match element {
             Element::Str => Data::Str(cells),
             Element::I64 | Element::Bool => {
-                let whole = |cell: &String| cell.parse().map_err(|_| format!("column {}: `{cell}` is not an integer", number + 1));
+                let whole = |cell: &String| {
+                    cell.parse().map_err(|_| format!("column {}: `{cell}` is not an integer", number + 1))
+                };
                 Data::I64(cells.iter().map(whole).collect::<Result<_, _>>()?)
             }
             Element::F64 => Data::F64(cells.iter().map(value).collect::<Result<_, _>>()?),
-            Element::F32 => Data::F32(cells.iter().map(|cell| value(cell).map(|x| x as f32)).collect::<Result<_, _>>()?),
+            Element::F32 => {
+                Data::F32(cells.iter().map(|cell| value(cell).map(|x| x as f32)).collect::<Result<_, _>>()?)
+            }
         };
         Ok(TensorValue { shape: vec![rows, 1], data })
     };

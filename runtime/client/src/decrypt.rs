@@ -54,7 +54,11 @@ impl<'a> Decryptor<'a> {
         self.coefficients.resize(masks + slots, 0);
         bits::unpack(ciphertext, self.key.layout.result_bits, &mut self.coefficients);
         self.product.fill(0);
-        if slots <= FEW_SLOTS { self.few(slots) } else { self.many() }
+        if slots <= FEW_SLOTS {
+            self.few(slots)
+        } else {
+            self.many()
+        }
         let bodies = self.coefficients[masks..].iter();
         bodies.zip(&self.product).map(|(body, product)| body.wrapping_sub(*product)).collect()
     }

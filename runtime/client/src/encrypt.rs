@@ -8,10 +8,10 @@ use rayon::prelude::*;
 use tacit_ir::artifact::v1::{BatchHeader, MAX_ROWS, packed_input_bytes, query_row_bytes, selector_bytes};
 use tacit_ir::artifact::{Container, Kind, SectionId, encode};
 use tacit_ir::diag::{Code, Diagnostic, Result};
+use tacit_torus::bits;
 use tacit_torus::exact::{Digits, Sum};
 use tacit_torus::fft::FftScratch;
 use tacit_torus::masks::MaskStream;
-use tacit_torus::bits;
 use zeroize::{Zeroize, Zeroizing};
 
 /// Width of the mask's digits in products with the key: a binary key of dimension up to 2^15 has a norm below 2^8, far

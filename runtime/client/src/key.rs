@@ -140,7 +140,8 @@ impl ClientKey {
         if let KeySection::Clear(plain) = &mut section {
             plain.zeroize();
         }
-        let mut file = Container { kind: Kind::ClientKey, digest: self.digest, sections: vec![(SectionId::KEY, bytes)] };
+        let mut file =
+            Container { kind: Kind::ClientKey, digest: self.digest, sections: vec![(SectionId::KEY, bytes)] };
         let written = Zeroizing::new(file.write());
         for (_, bytes) in &mut file.sections {
             bytes.zeroize();

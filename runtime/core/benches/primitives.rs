@@ -43,10 +43,8 @@ fn circuit(layout: &Layout, scratch: u32, steps: Vec<Step>) -> Circuit {
 
 /// A chain of 64 CMuxes, on one selector or on all of them, each with the usual forms.
 fn chain(layout: &Layout, selectors: u32) -> Circuit {
-    let input = |at: u32| Step::Sum {
-        out: Slot::Scratch(at),
-        form: Form { packed: vec![(0, at, 1)], ..Form::default() },
-    };
+    let input =
+        |at: u32| Step::Sum { out: Slot::Scratch(at), form: Form { packed: vec![(0, at, 1)], ..Form::default() } };
     let mut steps = vec![input(0), input(1)];
     for at in 0..64 {
         let (from, to) = (if at == 0 { 0 } else { 2 + (at + 1) % 2 }, 2 + at % 2);
@@ -71,7 +69,19 @@ fn main() {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("one thread");
     println!("microseconds, one thread; `model` is tacit_ir::cost");
     println!("{:>8} {:>2} | cmux hot  cold model | prepare model | term  model | polymul", "k x N", "l");
-    let shapes = [(1, 2048), (2, 1024), (4, 512), (8, 256), (3, 512), (6, 256), (7, 256), (5, 512), (10, 256), (6, 512), (3, 1024)];
+    let shapes = [
+        (1, 2048),
+        (2, 1024),
+        (4, 512),
+        (8, 256),
+        (3, 512),
+        (6, 256),
+        (7, 256),
+        (5, 512),
+        (10, 256),
+        (6, 512),
+        (3, 1024),
+    ];
     for (k, n) in shapes {
         let name = format!("{k}x{n}");
         if only.as_ref().is_some_and(|only| *only != name) {
@@ -82,7 +92,8 @@ fn main() {
             let layout = layout(glwe, levels);
             let gadget = layout.gadget.expect("set above");
             // A row of arbitrary bytes takes as long as an encrypted one.
-            let bytes: Vec<u8> = (0..query_row_bytes(&layout)).map(|at| (at.wrapping_mul(0x9e37_79b9) >> 13) as u8).collect();
+            let bytes: Vec<u8> =
+                (0..query_row_bytes(&layout)).map(|at| (at.wrapping_mul(0x9e37_79b9) >> 13) as u8).collect();
             pool.install(|| {
                 let circuits = (chain(&layout, 1), chain(&layout, 64));
                 let row = prepare(&circuits.0, &bytes);

@@ -62,7 +62,10 @@ impl Circuit {
                         let squared_norm: f64 = polynomial.iter().map(|weight| (*weight as f64).powi(2)).sum();
                         let digit_bits = exact::digit_bits(squared_norm).ok_or_else(|| {
                             let size = 0.5 * squared_norm.log2();
-                            Diagnostic::new(Code::NotConformant, format!("a clear polynomial of norm 2^{size:.1} is too large"))
+                            Diagnostic::new(
+                                Code::NotConformant,
+                                format!("a clear polynomial of norm 2^{size:.1} is too large"),
+                            )
                         })?;
                         let mut fourier = zeros(fft.fourier_size());
                         fft.forward_units(&mut fourier, polynomial, &mut scratch);

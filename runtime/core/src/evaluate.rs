@@ -93,7 +93,8 @@ impl Circuit {
         shared.resize_with(self.plan.shared as usize, || zeros(len));
         for (phase, firsts) in self.plan.phases.iter().zip(&self.first_polynomial) {
             // A task owns the buffers it writes while the phase lasts; no task of the phase reads them.
-            let mut outs: Vec<Vec<(u32, Buffer)>> = phase.tasks.iter().map(|task| take_outs(task, &mut shared)).collect();
+            let mut outs: Vec<Vec<(u32, Buffer)>> =
+                phase.tasks.iter().map(|task| take_outs(task, &mut shared)).collect();
             let run = |((task, first), out): ((&Task, &usize), &mut Vec<(u32, Buffer)>)| {
                 let mut space = take(&self.workspaces.threads).unwrap_or_else(|| ThreadSpace::new(self));
                 self.task(task, *first, row, &shared, out, &mut space);

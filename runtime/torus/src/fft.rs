@@ -147,7 +147,8 @@ impl Fft {
     /// the torus' last bit. Exact below 2^53.
     pub fn forward_units(&self, out: &mut [c64], values: &[i64], scratch: &mut FftScratch) {
         let (low, high) = values.split_at(values.len() / 2);
-        for ((((out, low), high), re), im) in out.iter_mut().zip(low).zip(high).zip(self.re.iter()).zip(self.im.iter()) {
+        for ((((out, low), high), re), im) in out.iter_mut().zip(low).zip(high).zip(self.re.iter()).zip(self.im.iter())
+        {
             *out = c64 { re: *low as f64 * TORUS_UNIT, im: *high as f64 * TORUS_UNIT } * c64 { re: *re, im: *im };
         }
         self.plan.fwd(out, PodStack::new(&mut scratch.0));

@@ -82,9 +82,15 @@ pub fn step_plans(layout: &Layout) -> Vec<(&'static str, Plan)> {
     let polynomial = |scale: i64| (0..i64::from(n)).map(|at| (at * at) % 31 * scale - 15 * scale).collect::<Vec<i64>>();
     let choice = slots(&[(scratch(1), 1), (scratch(0), -1)]);
     vec![
-        ("sum of packed terms", plan(0, vec![Step::Sum { out, form: packed(&[(0, 3, 2), (1, n + 7, -5), (0, 9, 1)]) }])),
+        (
+            "sum of packed terms",
+            plan(0, vec![Step::Sum { out, form: packed(&[(0, 3, 2), (1, n + 7, -5), (0, 9, 1)]) }]),
+        ),
         ("sum of bits", plan(0, vec![Step::Sum { out, form: bit_form }])),
-        ("product of zero and one", plan(2, vec![inputs(0), inputs(1), cmux(out, 0, slots(&[(scratch(0), 1)]), choice.clone())])),
+        (
+            "product of zero and one",
+            plan(2, vec![inputs(0), inputs(1), cmux(out, 0, slots(&[(scratch(0), 1)]), choice.clone())]),
+        ),
         (
             "clear branches",
             plan(0, vec![cmux(out, 1, constant(&[(0, 1 << 60)]), constant(&[(0, 3 << 58), (4, 5 << 58)]))]),
@@ -102,30 +108,54 @@ pub fn step_plans(layout: &Layout) -> Vec<(&'static str, Plan)> {
                 steps
             }),
         ),
-        ("rotation", plan(0, vec![Step::Rotate { out, table, rotations: (0..6).map(|s| (s, 1 + 2 * s * s)).collect() }])),
+        (
+            "rotation",
+            plan(0, vec![Step::Rotate { out, table, rotations: (0..6).map(|s| (s, 1 + 2 * s * s)).collect() }]),
+        ),
         (
             "rotation of a ciphertext",
-            plan(1, vec![inputs(0), Step::Rotate { out, table: slots(&[(scratch(0), 1)]), rotations: vec![(0, 5), (1, n + 1), (2, 2 * n - 1)] }]),
+            plan(
+                1,
+                vec![
+                    inputs(0),
+                    Step::Rotate {
+                        out,
+                        table: slots(&[(scratch(0), 1)]),
+                        rotations: vec![(0, 5), (1, n + 1), (2, 2 * n - 1)],
+                    },
+                ],
+            ),
         ),
         ("small polynomial", plan(0, vec![Step::PolyMul { out, packed: 0, polynomial: polynomial(1) }])),
         (
             "polynomials",
-            plan(2, vec![
-                Step::PolyMul { out: scratch(0), packed: 0, polynomial: polynomial(1) },
-                Step::PolyMul { out: scratch(1), packed: 1, polynomial: polynomial(-40_000) },
-                Step::Sum { out, form: slots(&[(scratch(0), -40_000), (scratch(1), 1)]) },
-            ]),
+            plan(
+                2,
+                vec![
+                    Step::PolyMul { out: scratch(0), packed: 0, polynomial: polynomial(1) },
+                    Step::PolyMul { out: scratch(1), packed: 1, polynomial: polynomial(-40_000) },
+                    Step::Sum { out, form: slots(&[(scratch(0), -40_000), (scratch(1), 1)]) },
+                ],
+            ),
         ),
         (
             "shared products",
             // Two uses of one product, which add up coherently, and a third that cancels.
-            plan(4, vec![
-                inputs(0),
-                inputs(1),
-                cmux(scratch(2), 0, slots(&[(scratch(0), 1)]), choice.clone()),
-                cmux(scratch(3), 1, slots(&[(scratch(2), 1)]), slots(&[(scratch(1), 1), (scratch(2), -1)])),
-                cmux(out, 2, slots(&[(scratch(3), 2), (scratch(2), 1)]), slots(&[(scratch(2), 3), (scratch(3), -2)])),
-            ]),
+            plan(
+                4,
+                vec![
+                    inputs(0),
+                    inputs(1),
+                    cmux(scratch(2), 0, slots(&[(scratch(0), 1)]), choice.clone()),
+                    cmux(scratch(3), 1, slots(&[(scratch(2), 1)]), slots(&[(scratch(1), 1), (scratch(2), -1)])),
+                    cmux(
+                        out,
+                        2,
+                        slots(&[(scratch(3), 2), (scratch(2), 1)]),
+                        slots(&[(scratch(2), 3), (scratch(3), -2)]),
+                    ),
+                ],
+            ),
         ),
     ]
 }
