@@ -41,7 +41,8 @@ def save(name, model, feeds):
         if isinstance(value, list):
             keys = list(value[0])
             value = np.array([[row[k] for k in keys] for row in value], dtype=np.float32)
-        arrays[f"out:{out}"] = value
+        # Object arrays need pickle; labels are text.
+        arrays[f"out:{out}"] = value.astype(str) if value.dtype == object else value
     (OUT / f"{name}.onnx").write_bytes(model.SerializeToString())
     np.savez_compressed(OUT / f"{name}.npz", **arrays)
     print(f"{name}: {[(k, v.shape) for k, v in arrays.items()]}")

@@ -25,6 +25,7 @@ pub struct BatchHeader {
 }
 
 /// Section [`KEY`](super::SectionId::KEY) of a client key.
+#[allow(missing_debug_implementations, reason = "secrets are not printed")]
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub enum KeySection {
     /// The key itself, a postcard [`SecretKey`]: `(layout, bits)`.
@@ -45,6 +46,7 @@ pub enum KeySection {
 }
 
 /// What a [`KeySection`] holds.
+#[allow(missing_debug_implementations, reason = "secrets are not printed")]
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct SecretKey {
     /// The layout the key was made for.

@@ -11,14 +11,14 @@ use tacit_ir::params::{GadgetParams, GlweParams};
 use tacit_ir::plan::{Form, Layout, Phase, Plan, Slot, Step, Task};
 use tacit_runtime::{Circuit, run};
 
-pub const DIGEST: [u8; 32] = [42; 32];
+pub(crate) const DIGEST: [u8; 32] = [42; 32];
 
-pub fn rng() -> ChaCha20Rng {
+pub(crate) fn rng() -> ChaCha20Rng {
     ChaCha20Rng::seed_from_u64(20)
 }
 
 /// A layout with `results` results of all N slots, nothing rounded away that matters.
-pub fn layout(k: u32, n: u32, base_log: u32, levels: u32) -> Layout {
+pub(crate) fn layout(k: u32, n: u32, base_log: u32, levels: u32) -> Layout {
     let glwe = GlweParams::secure(k, n);
     Layout {
         glwe,
@@ -31,29 +31,29 @@ pub fn layout(k: u32, n: u32, base_log: u32, levels: u32) -> Layout {
     }
 }
 
-pub fn task(scratch: u32, steps: Vec<Step>) -> Task {
+pub(crate) fn task(scratch: u32, steps: Vec<Step>) -> Task {
     Task { scratch, steps }
 }
 
 /// One task, one result in shared slot 0.
-pub fn plan(scratch: u32, steps: Vec<Step>) -> Plan {
+pub(crate) fn plan(scratch: u32, steps: Vec<Step>) -> Plan {
     Plan { shared: 1, phases: vec![Phase { tasks: vec![task(scratch, steps)] }], results: vec![0] }
 }
 
-pub fn slots(slots: &[(Slot, i64)]) -> Form {
+pub(crate) fn slots(slots: &[(Slot, i64)]) -> Form {
     Form { slots: slots.to_vec(), ..Form::default() }
 }
 
-pub fn constant(constant: &[(u32, u64)]) -> Form {
+pub(crate) fn constant(constant: &[(u32, u64)]) -> Form {
     Form { constant: constant.to_vec(), ..Form::default() }
 }
 
-pub fn packed(packed: &[(u32, u32, i64)]) -> Form {
+pub(crate) fn packed(packed: &[(u32, u32, i64)]) -> Form {
     Form { packed: packed.to_vec(), ..Form::default() }
 }
 
 /// Random bits and random messages that are multiples of 2^44.
-pub fn row(layout: &Layout, rng: &mut ChaCha20Rng) -> EncodedRow {
+pub(crate) fn row(layout: &Layout, rng: &mut ChaCha20Rng) -> EncodedRow {
     let n = layout.glwe.polynomial_size;
     EncodedRow {
         selectors: (0..layout.selectors).map(|_| rng.random()).collect(),
@@ -62,7 +62,7 @@ pub fn row(layout: &Layout, rng: &mut ChaCha20Rng) -> EncodedRow {
 }
 
 /// Decrypted less expected, per result and slot, as fractions of the torus.
-pub fn errors(circuit: &Circuit, key: &ClientKey, row: &EncodedRow) -> Vec<Vec<f64>> {
+pub(crate) fn errors(circuit: &Circuit, key: &ClientKey, row: &EncodedRow) -> Vec<Vec<f64>> {
     let query = encrypt(key, std::slice::from_ref(row)).unwrap();
     let decrypted = decrypt(key, &run(circuit, &query).unwrap()).unwrap().remove(0);
     let expected = interp::plan::evaluate(circuit.plan(), circuit.layout(), &row.selectors, &row.packed).unwrap();
@@ -71,7 +71,7 @@ pub fn errors(circuit: &Circuit, key: &ClientKey, row: &EncodedRow) -> Vec<Vec<f
 }
 
 /// One plan for each kind of step, with a name: what the tests of evaluation and of noise run.
-pub fn step_plans(layout: &Layout) -> Vec<(&'static str, Plan)> {
+pub(crate) fn step_plans(layout: &Layout) -> Vec<(&'static str, Plan)> {
     let n = layout.glwe.polynomial_size;
     let scratch = Slot::Scratch;
     let out = Slot::Shared(0);
@@ -161,6 +161,6 @@ pub fn step_plans(layout: &Layout) -> Vec<(&'static str, Plan)> {
 }
 
 /// The shapes that the tests run, at most 2048 dimensions, one with several levels.
-pub fn layouts() -> Vec<Layout> {
+pub(crate) fn layouts() -> Vec<Layout> {
     vec![layout(4, 512, 15, 1), layout(1, 2048, 23, 1), layout(2, 1024, 12, 3), layout(7, 256, 8, 4)]
 }
