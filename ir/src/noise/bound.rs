@@ -281,7 +281,7 @@ impl<'a> Analysis<'a> {
         };
         let digits: TrivialDigits = trivial_digits(&constants, &gadget);
         let norm = squared_norm(&digits);
-        let fft = fft_of_digits(&self.layout.glwe, norm);
+        let fft = fft_of_digits(&self.layout.glwe, norm, true);
         let mut terms = vec![(self.coarse.row(selector, 0, self.n()), norm.sqrt())];
         if digits.error > 0.0 {
             terms.push((Fresh::Bias, digits.error));

@@ -182,7 +182,7 @@ impl Model<'_> {
             return;
         };
         let digits = trivial_digits(&constants, &gadget);
-        walk.variance += squared(adjoint) * fft_of_digits(&self.layout.glwe, squared_norm(&digits));
+        walk.variance += squared(adjoint) * fft_of_digits(&self.layout.glwe, squared_norm(&digits), true);
         if bit {
             walk.bias += adjoint.values().map(|c| c.abs()).sum::<f64>() * digits.error;
         }
