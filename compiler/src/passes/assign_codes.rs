@@ -163,12 +163,13 @@ mod tests {
 
     #[test]
     fn a_frequent_cut_costs_one_product() {
+        // Three intervals in two bits leave one pattern free: the frequent cut gets the root.
         let mut tests = vec![vec![1]; 9];
-        tests.extend([vec![2], vec![3]]);
+        tests.push(vec![2]);
         let code = assign(&tests);
         assert_eq!(code.bits, 2);
-        assert!(total(&code, &tests) < 11 * 2, "{code:?}");
         assert_eq!(total(&code, &[vec![1]]), 1, "{code:?}");
+        assert_eq!(total(&code, &tests), 9 + 2, "{code:?}");
     }
 
     #[test]

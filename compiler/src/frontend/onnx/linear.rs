@@ -33,9 +33,7 @@ pub(super) fn regressor(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
     }
     let raw = emit(cx, outputs, weights, bias)?;
     let kind = cx.post_transform()?;
-    let scores = if kind == PostTransform::None { raw } else { cx.push(TensorOp::PostTransform { kind }, vec![raw])? };
-    cx.define(scores);
-    Ok(())
+    super::trees::finish_scores(cx, raw, kind)
 }
 
 pub(super) fn classifier(cx: &mut NodeCx<'_, '_>) -> Converted<()> {

@@ -269,8 +269,12 @@ pub(super) fn regressor(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
     finish_scores(cx, raw, kind)
 }
 
-fn finish_scores(cx: &mut NodeCx<'_, '_>, raw: ValueId, kind: PostTransform) -> Converted<()> {
-    let scores = if kind == PostTransform::None { raw } else { cx.push(TensorOp::PostTransform { kind }, vec![raw])? };
+/// The node's scores as onnxruntime's `write_scores` gives them.
+pub(super) fn finish_scores(cx: &mut NodeCx<'_, '_>, raw: ValueId, kind: PostTransform) -> Converted<()> {
+    // It transforms a single score by PROBIT only.
+    let single = cx.columns(raw)? == 1;
+    let transforms = kind != PostTransform::None && (!single || kind == PostTransform::Probit);
+    let scores = if transforms { cx.push(TensorOp::PostTransform { kind }, vec![raw])? } else { raw };
     cx.define(scores);
     Ok(())
 }
