@@ -20,7 +20,7 @@ const SEED: u64 = 7;
 
 #[test]
 fn passes_by_file() {
-    insta::glob!("passes/*/*.tir", |path| check(path));
+    insta::glob!("passes/*/*.tir", check);
 }
 
 /// A pass without a test file is not tested.

@@ -39,9 +39,6 @@ fn every_step_is_as_noisy_as_predicted() {
             let ratio = measured / predicted;
             let line =
                 format!("{shape:?} {name}: measured/predicted {ratio:.2}, bound/predicted {:.2}", bound / predicted);
-            if std::env::var_os("TACIT_SHOW_NOISE").is_some() {
-                eprintln!("{line}");
-            }
             if !(0.5..2.0).contains(&ratio) {
                 wrong.push(line);
             }

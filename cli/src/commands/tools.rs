@@ -29,7 +29,7 @@ pub(super) fn opt(args: &Opt) -> Result<()> {
         // The rest of the pipeline, from the first pass that takes the stage.
         let takes =
             |name: &&str| PASSES.iter().any(|pass| pass.info.name == *name && pass.info.from.contains(&ir.stage()));
-        let from = PIPELINE.iter().position(|name| takes(&name)).unwrap_or(0);
+        let from = PIPELINE.iter().position(takes).unwrap_or(0);
         PIPELINE[from..].to_vec()
     } else {
         args.passes.iter().map(String::as_str).collect()

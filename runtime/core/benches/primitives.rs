@@ -3,6 +3,7 @@
 //! Each figure is the least of many short repetitions (so that other work on the machine disturbs it little), over a set
 //! of ciphertexts that does not fit the caches (`cold`) and over one that does (`hot`). Run with
 //! `cargo bench -p tacit-runtime --bench primitives`; a shape such as `4x512` as an argument restricts it.
+#![allow(clippy::print_stdout, reason = "a program that prints")]
 
 use std::time::{Duration, Instant};
 use tacit_ir::artifact::v1::query_row_bytes;

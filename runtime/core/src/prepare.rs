@@ -22,6 +22,9 @@ pub struct PreparedRow {
     pub(crate) digits: Vec<Vec<Digits>>,
 }
 
+/// A selector's transform, and its last-level body row where forms read it.
+type Selector = (ABox<[c64]>, Option<ABox<[u64]>>);
+
 /// Prepares one row of a query that [`Query::read`](crate::Query::read) checked, in parallel over its ciphertexts on the
 /// current rayon pool. Missing bytes of a row of another length read as zeros.
 pub fn prepare(circuit: &Circuit, row: &[u8]) -> PreparedRow {
@@ -37,7 +40,7 @@ pub fn prepare(circuit: &Circuit, row: &[u8]) -> PreparedRow {
     if let Some(gadget) = &circuit.gadget {
         let one = |scratch: &mut Scratch, selector: u32| row.selector(gadget, selector, scratch);
         let fresh = || Scratch::new(circuit);
-        let made: Vec<(ABox<[c64]>, Option<ABox<[u64]>>)> = if parallel {
+        let made: Vec<Selector> = if parallel {
             (0..layout.selectors).into_par_iter().map_init(fresh, one).collect()
         } else {
             let mut scratch = fresh();
@@ -92,7 +95,7 @@ impl Row<'_> {
     }
 
     /// One GGSW: its transform, and its last-level body row if forms read it.
-    fn selector(&self, gadget: &Gadget, selector: u32, scratch: &mut Scratch) -> (ABox<[c64]>, Option<ABox<[u64]>>) {
+    fn selector(&self, gadget: &Gadget, selector: u32, scratch: &mut Scratch) -> Selector {
         let layout = self.circuit.layout();
         let (size, n) = (layout.glwe.dimension as usize + 1, layout.glwe.polynomial_size as usize);
         let rows = gadget.rows(&layout.glwe);

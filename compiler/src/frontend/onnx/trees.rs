@@ -303,13 +303,9 @@ pub(super) fn classifier(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
         cx.define(scores);
         return Ok(());
     }
-    let base = if base.len() == classes {
-        base
-    } else if base.is_empty() {
-        base
-    } else {
+    if !base.is_empty() && base.len() != classes {
         return Err(Fail::attribute(format!("{} base values for {classes} classes", base.len())));
-    };
+    }
     let raw = cx.emit(forest, classes, Aggregate::Sum, base)?;
     let position = cx.push(TensorOp::ArgMax { axis: 1, least: false, last: false }, vec![raw])?;
     let label = cx.labels(position, &labels)?;

@@ -55,8 +55,11 @@ pub(super) fn unary(kind: UnaryKind, x: &TensorValue) -> Result<TensorValue, Fau
     Ok(TensorValue { shape: x.shape.clone(), data })
 }
 
+/// A shape, and for each of two operands the position that each value of the shape reads.
+type Broadcast = (Vec<usize>, Vec<usize>, Vec<usize>);
+
 /// The broadcast shape, and for each operand the position each result value reads.
-fn broadcast(a: &[usize], b: &[usize]) -> Result<(Vec<usize>, Vec<usize>, Vec<usize>), Fault> {
+fn broadcast(a: &[usize], b: &[usize]) -> Result<Broadcast, Fault> {
     let rank = a.len().max(b.len());
     let at = |shape: &[usize], axis: usize| (axis + shape.len()).checked_sub(rank).map_or(1, |at| shape[at]);
     let mut shape = Vec::with_capacity(rank);

@@ -171,6 +171,6 @@ pub(super) fn gather_rows(x: &TensorValue, positions: &TensorValue) -> Result<Te
         picked
             .push(row_of(at) * columns + column.ok_or_else(|| Fault::Value(format!("position {index} of {columns}")))?);
     }
-    let data = map_data!(&x.data, items => picked.iter().map(|&at| items[at].clone()).collect());
+    let data = map_data!(&x.data, items => picked.iter().map(|&at| items[at].to_owned()).collect());
     Ok(TensorValue { shape: positions.shape.clone(), data })
 }

@@ -71,7 +71,7 @@ impl Data {
     /// The values at these positions, in their order.
     #[must_use]
     pub fn pick(&self, positions: impl Iterator<Item = usize>) -> Data {
-        map_data!(self, items => positions.map(|at| items[at].clone()).collect())
+        map_data!(self, items => positions.map(|at| items[at].to_owned()).collect())
     }
 }
 
