@@ -1,21 +1,26 @@
 //! What primitives cost: microseconds on one core, and bytes on the wire.
 //!
-//! Constants are fitted to `cargo bench -p tacit-runtime --bench primitives` on a 2-core AMD EPYC with AVX-512; they rank
-//! parameter sets, and predictions are printed beside measurements.
+//! The shapes of the formulas are those of the algorithms; the constants are fitted to
+//! `cargo bench -p tacit-runtime --bench primitives` and `-p tacit-client --bench encryption` (one thread of a 2-core AMD
+//! EPYC with AVX2 and without AVX-512). They rank parameter sets; predictions are printed beside measurements.
 
 use crate::params::{GadgetParams, GlweParams};
-use crate::plan::Layout;
 
-/// Nanoseconds of one N log2 N step of the FFTs of an external product.
-const FFT_NS: f64 = 0.115;
-/// Nanoseconds of one complex multiply-add of an external product, per N.
-const POINTWISE_NS: f64 = 0.17;
+pub use crate::artifact::v1::{packed_bytes, packed_input_bytes, query_row_bytes, result_row_bytes, selector_bytes};
+
+/// Nanoseconds of one N log2 N step of the FFTs of an external product, conversions included.
+const FFT_NS: f64 = 0.136;
+/// Nanoseconds of one complex multiply-add of an external product, per N. With the selector in the second cache it is
+/// 0.29, streamed from memory 0.7; circuits have more selectors than the cache holds and use some of them often.
+const POINTWISE_NS: f64 = 0.5;
 /// Nanoseconds per coefficient of a ciphertext that a form term reads and adds.
-const TERM_NS: f64 = 0.12;
+const TERM_NS: f64 = 0.23;
 /// Nanoseconds of expanding and transforming one coefficient of a selector.
-const PREPARE_NS: f64 = 1.3;
+const PREPARE_NS: f64 = 4.3;
 /// Nanoseconds of encrypting one coefficient of a selector (masks times key), per mask coefficient.
-const ENCRYPT_NS: f64 = 2.6;
+const ENCRYPT_NS: f64 = 10.0;
+/// Nanoseconds of one N log2 N step of a dense product by a clear polynomial, per digit and polynomial.
+const DENSE_NS: f64 = 0.2;
 
 /// Microseconds of one external product.
 pub fn external_product_us(glwe: &GlweParams, gadget: &GadgetParams) -> f64 {
@@ -40,21 +45,9 @@ pub fn encrypt_selector_us(glwe: &GlweParams, gadget: &GadgetParams) -> f64 {
     ENCRYPT_NS * rows * glwe.ciphertext_len() as f64 / 1000.0
 }
 
-/// Bytes of `count` body coefficients of `bits` bits each.
-pub fn packed_bytes(count: u64, bits: u32) -> u64 {
-    (count * u64::from(bits)).div_ceil(8)
-}
-
-/// Bytes of one row of a query, its seed included.
-pub fn query_row_bytes(layout: &Layout) -> u64 {
-    let n = u64::from(layout.glwe.polynomial_size);
-    let rows = layout.gadget.map_or(0, |gadget| u64::from(layout.glwe.dimension + 1) * u64::from(gadget.levels));
-    let selector_coefficients = u64::from(layout.selectors) * rows * n;
-    16 + packed_bytes(selector_coefficients + u64::from(layout.packed_inputs) * n, layout.body_bits)
-}
-
-/// Bytes of one row of a result.
-pub fn result_row_bytes(layout: &Layout) -> u64 {
-    let mask = u64::from(layout.glwe.lwe_dimension());
-    layout.result_slots.iter().map(|&slots| packed_bytes(mask + u64::from(slots), layout.result_bits)).sum()
+/// Microseconds of one dense product of a packed input and a clear polynomial, when the ciphertext is cut into this many
+/// digits (two for norms of the polynomial below 2^14, four below 2^30).
+pub fn polynomial_product_us(glwe: &GlweParams, digits: u32) -> f64 {
+    let n = f64::from(glwe.polynomial_size);
+    DENSE_NS * f64::from(digits) * (f64::from(glwe.dimension) + 1.0) * n * n.log2() / 1000.0
 }

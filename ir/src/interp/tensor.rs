@@ -13,15 +13,19 @@ pub use value::{Data, TensorValue};
 
 use crate::diag::{Code, Diagnostic, Result};
 use crate::graph::{Graph, ValueId};
-use crate::stage::tensor::{Tensor, TensorOp, TensorType};
+use crate::stage::tensor::{Dim, Tensor, TensorOp, TensorType};
 use indexmap::IndexMap;
 use std::collections::BTreeMap;
+
+/// Values of one tensor; a graph that asks for more, from a hostile artifact or on far too many rows, is refused.
+pub const MAX_ELEMENTS: usize = 1 << 28;
 
 /// Evaluates a graph on inputs by name; every output by name, in order.
 ///
 /// # Errors
 /// [`Code::InputName`] for a missing input, [`Code::ElementTypeMismatch`], [`Code::ColumnCount`] or
 /// [`Code::ShapeMismatch`] for one that does not fit its type, and what an operation refuses.
+/// [`Code::ShapeMismatch`] also for a value of more than [`MAX_ELEMENTS`].
 pub fn evaluate(
     graph: &Graph<Tensor>,
     inputs: &BTreeMap<String, TensorValue>,
@@ -30,9 +34,48 @@ pub fn evaluate(
     for id in graph.values() {
         let value = node_value(graph, id, &values, inputs)
             .map_err(|why| if why.place.is_none() { why.at(graph.loc(id).to_string()) } else { why })?;
+        // Operations rely on the shapes of their operands, so none is taken on trust.
+        if !conforms(&value, &graph.node(id).ty) {
+            let found = &value.shape;
+            return Err(Diagnostic::internal(format!("expected {}, computed shape {found:?}", graph.node(id).ty))
+                .at(graph.loc(id).to_string()));
+        }
         values.push(value);
     }
     Ok(graph.outputs().iter().map(|(name, id)| (name.clone(), values[id.index()].clone())).collect())
+}
+
+/// Whether a value has the type's element type and shape, and as much data as the shape says.
+fn conforms(value: &TensorValue, ty: &TensorType) -> bool {
+    value.data.element() == ty.element
+        && fits_shape(&value.shape, &ty.shape)
+        && value.shape.iter().try_fold(1usize, |size, &dim| size.checked_mul(dim)) == Some(value.data.len())
+}
+
+fn fits_shape(shape: &[usize], dims: &[Dim]) -> bool {
+    shape.len() == dims.len()
+        && shape.iter().zip(dims).all(|(&size, dim)| match dim {
+            Dim::Batch => true,
+            Dim::Fixed(wanted) => size == *wanted,
+        })
+}
+
+/// Fails when the node's value would have too many elements, before anything is allocated.
+fn check_size(graph: &Graph<Tensor>, id: ValueId, operands: &[&TensorValue]) -> std::result::Result<(), Fault> {
+    let node = graph.node(id);
+    let batch_of = |(operand, value): (&ValueId, &&TensorValue)| {
+        let dims = &graph.node(*operand).ty.shape;
+        dims.iter().position(|dim| *dim == Dim::Batch).and_then(|axis| value.shape.get(axis).copied())
+    };
+    let rows = node.operands.iter().zip(operands).filter_map(batch_of).max().unwrap_or(1);
+    let size = node.ty.shape.iter().try_fold(1usize, |size, dim| match dim {
+        Dim::Batch => size.checked_mul(rows),
+        Dim::Fixed(dim) => size.checked_mul(*dim),
+    });
+    match size {
+        Some(size) if size <= MAX_ELEMENTS => Ok(()),
+        _ => Err(Fault::Shape(format!("a value of type {} for {rows} rows is over {MAX_ELEMENTS} elements", node.ty))),
+    }
 }
 
 fn node_value(
@@ -49,7 +92,7 @@ fn node_value(
         })?;
         return fit(name, value, &node.ty);
     }
-    apply(&node.op, &operands).map_err(|why| match why {
+    check_size(graph, id, &operands).and_then(|()| apply(&node.op, &operands)).map_err(|why| match why {
         Fault::Shape(why) => Diagnostic::new(Code::ShapeMismatch, why),
         Fault::Value(why) => Diagnostic::new(Code::ValueOutOfRange, why),
     })
@@ -75,12 +118,7 @@ fn fit(name: &str, value: &TensorValue, ty: &TensorType) -> Result<TensorValue> 
         let message = format!("expected {} values, found {}", ty.element.as_str(), value.data.element().as_str());
         Diagnostic::new(Code::ElementTypeMismatch, message).at(place.clone())
     })?;
-    let fits = value.shape.len() == ty.shape.len()
-        && value.shape.iter().zip(&ty.shape).all(|(&size, dim)| match dim {
-            crate::stage::tensor::Dim::Batch => true,
-            crate::stage::tensor::Dim::Fixed(wanted) => size == *wanted,
-        });
-    if !fits {
+    if !conforms(&value, ty) {
         let code =
             if value.shape.len() == 2 && ty.columns().is_some() { Code::ColumnCount } else { Code::ShapeMismatch };
         let found: Vec<String> = value.shape.iter().map(usize::to_string).collect();
@@ -163,6 +201,10 @@ fn apply(op: &TensorOp, x: &[&TensorValue]) -> std::result::Result<TensorValue, 
         (Op::Softmax { axis, log }, [x]) => shape::softmax(x, *axis, *log)?,
         (Op::ArgMax { axis, least, last }, [x]) => shape::arg_max(x, *axis, *least, *last)?,
         (Op::GatherRows {}, [x, positions]) => shape::gather_rows(x, positions)?,
+        (Op::TopK { axis, count, least, positions }, [x]) => shape::top_k(x, *axis, *count, *least, *positions)?,
+        (Op::Tile { repeats }, [x]) => shape::tile(x, repeats)?,
+        (Op::Expand { shape }, [x]) => shape::expand(x, shape, None)?,
+        (Op::Expand { shape }, [x, like]) => shape::expand(x, shape, Some(like))?,
         (op, _) => {
             return Err(Fault::Shape(format!("`{}` with operands of the wrong number", crate::attr::OpSet::name(op))));
         }

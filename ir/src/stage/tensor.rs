@@ -3,7 +3,8 @@
 //! `tree_ensemble` and `linear` are the operations that later stages encrypt; all others run on the client, before the
 //! first or after the last encrypted one.
 
-use crate::graph::Stage;
+mod infer;
+
 use crate::{attr_enum, define_ops};
 use std::fmt;
 use std::str::FromStr;
@@ -154,6 +155,18 @@ attr_enum! {
         Relu = "relu",
         /// Largest integer not above.
         Floor = "floor",
+        /// Least integer not below.
+        Ceil = "ceil",
+        /// Nearest integer, halves to even.
+        Round = "round",
+        /// Error function.
+        Erf = "erf",
+        /// ln(1 + e^x)
+        Softplus = "softplus",
+        /// Sine.
+        Sin = "sin",
+        /// Cosine.
+        Cos = "cos",
         /// Logical not.
         Not = "not",
         /// -1, 0 or 1.
@@ -162,6 +175,8 @@ attr_enum! {
         Reciprocal = "reciprocal",
         /// Whether NaN.
         IsNan = "is_nan",
+        /// Whether infinite.
+        IsInf = "is_inf",
     }
 }
 
@@ -196,6 +211,12 @@ attr_enum! {
         And = "and",
         /// a or b
         Or = "or",
+        /// Exactly one of a and b
+        Xor = "xor",
+        /// Remainder with the divisor's sign.
+        Mod = "mod",
+        /// Remainder with the dividend's sign, C's `fmod`.
+        Fmod = "fmod",
     }
 }
 
@@ -218,6 +239,8 @@ attr_enum! {
         SumSquare = "sum_square",
         /// Product.
         Prod = "prod",
+        /// ln of the sum of e^x
+        LogSumExp = "log_sum_exp",
     }
 }
 
@@ -254,7 +277,8 @@ define_ops! {
             /// String data.
             str: Option<Vec<String>>,
         },
-        /// Raw scores of a tree ensemble, base values added: [rows, features] to [rows, targets].
+        /// Raw scores of a tree ensemble, base values added: [rows, features] to [rows, targets]. Their type is f32, or f64
+        /// where features are compared in f64.
         TreeEnsemble = "tree_ensemble" {
             /// Number of targets.
             targets: usize,
@@ -294,7 +318,7 @@ define_ops! {
             /// Per output.
             bias: Vec<f64>,
         },
-        /// (x - offset) * scale, in 32-bit floats.
+        /// (x - offset) * scale, in the input's float type (f32 for integers), rounded to f32.
         Scaler = "scaler" {
             /// One, or one per column.
             offset: Vec<f32>,
@@ -331,22 +355,28 @@ define_ops! {
         LabelEncoder = "label_encoder" {
             /// Integer keys.
             keys_i64: Option<Vec<i64>>,
-            /// Float keys.
+            /// 32-bit float keys; NaN is equal to itself.
             keys_f32: Option<Vec<f32>>,
+            /// 64-bit float keys.
+            keys_f64: Option<Vec<f64>>,
             /// String keys.
             keys_str: Option<Vec<String>>,
             /// Integer values.
             values_i64: Option<Vec<i64>>,
-            /// Float values.
+            /// 32-bit float values.
             values_f32: Option<Vec<f32>>,
+            /// 64-bit float values.
+            values_f64: Option<Vec<f64>>,
             /// String values.
             values_str: Option<Vec<String>>,
-            /// Value of other keys, of the value's type.
-            default_i64: i64,
-            /// See above.
-            default_f32: f32,
-            /// See above.
-            default_str: String,
+            /// Value of other keys, if integers.
+            default_i64: Option<i64>,
+            /// If 32-bit floats.
+            default_f32: Option<f32>,
+            /// If 64-bit floats.
+            default_f64: Option<f64>,
+            /// If strings.
+            default_str: Option<String>,
         },
         /// An elementwise function.
         Unary = "unary" {
@@ -417,18 +447,41 @@ define_ops! {
             /// The last of equal values instead of the first.
             last: bool,
         },
-        /// The value at the row's position: [rows, m] and i64 positions [rows, n].
+        /// The values at each row's positions: [rows, m], or [1, m] for all rows, and i64 positions [rows, n]; negative
+        /// positions count from the end.
         GatherRows = "gather_rows" {},
+        /// The greatest (or least) values along an axis in that order, or their positions; the first of equal ones first.
+        TopK = "top_k" {
+            /// The axis.
+            axis: usize,
+            /// How many.
+            count: usize,
+            /// Least instead of greatest.
+            least: bool,
+            /// Positions instead of values.
+            positions: bool,
+        },
+        /// The tensor repeated along each axis.
+        Tile = "tile" {
+            /// How often, for each axis.
+            repeats: Vec<usize>,
+        },
+        /// Broadcast to a shape; -1 marks the batch, whose size is that of the second operand where there is one.
+        Expand = "expand" {
+            /// The shape.
+            shape: Vec<i64>,
+        },
         /// ai.onnx.ml post transform of scores.
         PostTransform = "post_transform" {
             /// Which.
             kind: PostTransform,
         },
-        /// Scores of a two-class model with one score: onnxruntime's `write_scores`.
+        /// Both scores of a two-class model with one score s: the logistic of -s and s where that is the transform, else
+        /// s itself beside 1-s or -s, untransformed, as onnxruntime has it.
         BinaryScores = "binary_scores" {
-            /// Leaf weights are all positive: the second score is 1 - s, else -s.
+            /// The first score is 1-s, else -s.
             positive: bool,
-            /// Which.
+            /// The transform; not probit, for which onnxruntime writes one score of two.
             kind: PostTransform,
         },
         /// Position of the winning class of a one-score two-class model: s > threshold.
@@ -463,297 +516,3 @@ define_ops! {
 /// The float stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tensor;
-
-fn broadcast(a: &[Dim], b: &[Dim]) -> Result<Vec<Dim>, String> {
-    let rank = a.len().max(b.len());
-    let dim = |shape: &[Dim], axis: usize| (axis + shape.len()).checked_sub(rank).map_or(Dim::Fixed(1), |at| shape[at]);
-    (0..rank)
-        .map(|axis| match (dim(a, axis), dim(b, axis)) {
-            (x, y) if x == y => Ok(x),
-            (Dim::Fixed(1), other) | (other, Dim::Fixed(1)) => Ok(other),
-            (x, y) => Err(format!("dimensions {x:?} and {y:?} do not broadcast")),
-        })
-        .collect()
-}
-
-fn one_or(len: usize, columns: Option<usize>, what: &str) -> Result<(), String> {
-    if len == 1 || Some(len) == columns { Ok(()) } else { Err(format!("{len} {what} for {columns:?} columns")) }
-}
-
-impl Stage for Tensor {
-    type Op = TensorOp;
-    type Type = TensorType;
-    const NAME: &'static str = "tensor";
-
-    fn infer(op: &TensorOp, operands: &[&TensorType], declared: Option<&TensorType>) -> Result<TensorType, String> {
-        use TensorOp as Op;
-        let arity = match op {
-            Op::Input { .. } | Op::Constant { .. } => 0,
-            Op::Binary { .. } | Op::GatherRows {} => 2,
-            Op::Where {} => 3,
-            Op::Concat { .. } => operands.len().max(1),
-            _ => 1,
-        };
-        if operands.len() != arity {
-            return Err(format!("{} operands, expected {arity}", operands.len()));
-        }
-        let float = |ty: &TensorType| matches!(ty.element, Element::F32 | Element::F64);
-        let with = |element: Element, shape: Vec<Dim>| Ok(TensorType { element, shape });
-        let axis_ok = |axis: usize, ty: &TensorType| {
-            if axis < ty.shape.len() {
-                Ok(())
-            } else {
-                Err(format!("axis {axis} of a tensor of rank {}", ty.shape.len()))
-            }
-        };
-        let columns_as = |first: &TensorType, columns: usize| {
-            let mut shape = first.shape.clone();
-            match shape.last_mut() {
-                Some(last) if shape_rank_two(first) => *last = Dim::Fixed(columns),
-                _ => return Err(format!("expected [rows, columns], found {first}")),
-            }
-            Ok(TensorType { element: if first.element == Element::F64 { Element::F64 } else { Element::F32 }, shape })
-        };
-        match (op, operands) {
-            (Op::Input { .. }, _) => declared.cloned().ok_or_else(|| "an input needs a type".to_owned()),
-            (Op::Constant { shape, f32, f64, i64, str }, _) => {
-                let present = [
-                    f32.as_ref().map(|d| (Element::F32, d.len())),
-                    f64.as_ref().map(|d| (Element::F64, d.len())),
-                    i64.as_ref().map(|d| (Element::I64, d.len())),
-                    str.as_ref().map(|d| (Element::Str, d.len())),
-                ];
-                let mut present = present.into_iter().flatten();
-                let (Some((element, len)), None) = (present.next(), present.next()) else {
-                    return Err("a constant has exactly one list of data".to_owned());
-                };
-                let size = shape.iter().try_fold(1usize, |size, &dim| size.checked_mul(dim));
-                if size != Some(len) {
-                    return Err(format!("{len} values for shape {shape:?}"));
-                }
-                with(element, shape.iter().map(|&dim| Dim::Fixed(dim)).collect())
-            }
-            (
-                Op::TreeEnsemble {
-                    targets,
-                    aggregate: _,
-                    single: _,
-                    base,
-                    roots,
-                    feature,
-                    mode,
-                    threshold,
-                    on_true,
-                    on_false,
-                    missing_true,
-                    sets,
-                    leaf_target,
-                    leaf_weight,
-                },
-                [x],
-            ) => {
-                let columns = x.columns().ok_or_else(|| format!("expected [rows, columns], found {x}"))?;
-                let nodes = mode.len();
-                if [feature.len(), threshold.len(), on_true.len(), on_false.len()] != [nodes; 4] {
-                    return Err("node lists of different lengths".to_owned());
-                }
-                if !base.is_empty() && base.len() != *targets {
-                    return Err(format!("{} base values for {targets} targets", base.len()));
-                }
-                if leaf_target.len() != leaf_weight.len() || leaf_target.iter().any(|target| target >= targets) {
-                    return Err("leaf targets out of range".to_owned());
-                }
-                if roots.iter().chain(missing_true).any(|&node| node >= nodes) {
-                    return Err("a root or missing-value node is out of range".to_owned());
-                }
-                for node in 0..nodes {
-                    let ok = if mode[node] == Mode::Leaf {
-                        on_true[node] <= on_false[node] && on_false[node] <= leaf_weight.len()
-                    } else {
-                        // Children after parents: no cycles, and depth is bounded by the node count.
-                        let children_ok =
-                            [on_true[node], on_false[node]].iter().all(|&child| child > node && child < nodes);
-                        let set_ok = mode[node] != Mode::Member || (threshold[node] as usize) < sets.len();
-                        children_ok && set_ok && feature[node] < columns && !threshold[node].is_nan()
-                    };
-                    if !ok {
-                        return Err(format!("tree node {node} is inconsistent"));
-                    }
-                }
-                columns_as(x, *targets).map(|ty| TensorType { element: Element::F32, ..ty })
-            }
-            (Op::Linear { outputs, weights, bias }, [x]) => {
-                let columns = x.columns().ok_or_else(|| format!("expected [rows, columns], found {x}"))?;
-                if outputs.checked_mul(columns) != Some(weights.len()) || bias.len() != *outputs {
-                    return Err(format!(
-                        "{} weights, {} biases: {outputs} outputs, {columns} columns",
-                        weights.len(),
-                        bias.len()
-                    ));
-                }
-                columns_as(x, *outputs)
-            }
-            (Op::Scaler { offset, scale }, [x]) => {
-                one_or(offset.len(), x.columns(), "offsets")?;
-                one_or(scale.len(), x.columns(), "scales")?;
-                with(Element::F32, x.shape.clone())
-            }
-            (Op::Normalizer { .. } | Op::Binarizer { .. } | Op::PostTransform { .. }, [x]) => {
-                with(Element::F32, x.shape.clone())
-            }
-            (Op::Imputer { replaced: _, values }, [x]) => {
-                one_or(values.len(), x.columns(), "values")?;
-                Ok((*x).clone())
-            }
-            (Op::OneHot { ints, strings, zeros: _ }, [x]) => {
-                let categories = ints.as_ref().map_or(0, Vec::len).max(strings.as_ref().map_or(0, Vec::len));
-                let mut shape = x.shape.clone();
-                shape.push(Dim::Fixed(categories));
-                with(Element::F32, shape)
-            }
-            (Op::LabelEncoder { keys_i64, keys_f32, keys_str, values_i64, values_f32, values_str, .. }, [x]) => {
-                let keys =
-                    [keys_i64.as_ref().map(Vec::len), keys_f32.as_ref().map(Vec::len), keys_str.as_ref().map(Vec::len)];
-                let values = [
-                    values_i64.as_ref().map(|v| (Element::I64, v.len())),
-                    values_f32.as_ref().map(|v| (Element::F32, v.len())),
-                    values_str.as_ref().map(|v| (Element::Str, v.len())),
-                ];
-                match (
-                    keys.iter().flatten().collect::<Vec<_>>().as_slice(),
-                    values.iter().flatten().collect::<Vec<_>>().as_slice(),
-                ) {
-                    ([keys], [(element, values)]) if *keys == values => with(*element, x.shape.clone()),
-                    _ => Err("keys and values do not pair up".to_owned()),
-                }
-            }
-            (Op::Unary { kind }, [x]) => match kind {
-                UnaryKind::Not => with(Element::Bool, x.shape.clone()),
-                UnaryKind::IsNan => with(Element::Bool, x.shape.clone()),
-                UnaryKind::Neg | UnaryKind::Abs | UnaryKind::Sign if x.element == Element::I64 => Ok((*x).clone()),
-                _ if float(x) => Ok((*x).clone()),
-                _ => Err(format!("`{}` of {x}", kind.as_str())),
-            },
-            (Op::Binary { kind }, [a, b]) => {
-                if a.element != b.element {
-                    return Err(format!("operands {a} and {b} of different types"));
-                }
-                let shape = broadcast(&a.shape, &b.shape)?;
-                use BinaryKind as K;
-                let element = match kind {
-                    K::Equal | K::Less | K::LessOrEqual | K::Greater | K::GreaterOrEqual | K::And | K::Or => {
-                        Element::Bool
-                    }
-                    K::Add | K::Sub | K::Mul | K::Div | K::Pow | K::Max | K::Min => a.element,
-                };
-                with(element, shape)
-            }
-            (Op::Where {}, [condition, a, b]) => {
-                if condition.element != Element::Bool || a.element != b.element {
-                    return Err("`where` takes a boolean and two tensors of one type".to_owned());
-                }
-                with(a.element, broadcast(&condition.shape, &broadcast(&a.shape, &b.shape)?)?)
-            }
-            (Op::Cast { to }, [x]) => with(*to, x.shape.clone()),
-            (Op::Clip { .. }, [x]) => Ok((*x).clone()),
-            (Op::Reshape { shape }, [x]) => {
-                let size = |shape: &[Dim]| {
-                    shape.iter().try_fold((1usize, 0), |(size, batches), dim| match dim {
-                        Dim::Batch => Some((size, batches + 1)),
-                        Dim::Fixed(dim) => Some((size.checked_mul(*dim)?, batches)),
-                    })
-                };
-                let dims = shape.iter().map(|&dim| match dim {
-                    -1 => Ok(Dim::Batch),
-                    dim => usize::try_from(dim).map(Dim::Fixed).map_err(|_| format!("dimension {dim}")),
-                });
-                let dims: Vec<Dim> = dims.collect::<Result<_, _>>()?;
-                if size(&dims) != size(&x.shape) || size(&dims).is_none_or(|(_, batches)| batches > 1) {
-                    return Err(format!("{x} does not reshape to {shape:?}"));
-                }
-                with(x.element, dims)
-            }
-            (Op::Concat { axis }, all) => {
-                let first = all[0];
-                axis_ok(*axis, first)?;
-                let mut total = 0usize;
-                for x in all {
-                    let same = x.shape.len() == first.shape.len()
-                        && x.element == first.element
-                        && x.shape.iter().zip(&first.shape).enumerate().all(|(i, (a, b))| i == *axis || a == b);
-                    match x.shape.get(*axis) {
-                        Some(Dim::Fixed(size)) if same => total += size,
-                        _ => return Err(format!("{x} beside {first} along axis {axis}")),
-                    }
-                }
-                let mut shape = first.shape.clone();
-                shape[*axis] = Dim::Fixed(total);
-                with(first.element, shape)
-            }
-            (Op::Take { axis, indices }, [x]) => {
-                axis_ok(*axis, x)?;
-                let Dim::Fixed(size) = x.shape[*axis] else {
-                    return Err("cannot take positions of the batch".to_owned());
-                };
-                if let Some(bad) = indices.iter().find(|&&index| index >= size) {
-                    return Err(format!("position {bad} of {size}"));
-                }
-                let mut shape = x.shape.clone();
-                shape[*axis] = Dim::Fixed(indices.len());
-                with(x.element, shape)
-            }
-            (Op::Transpose { order }, [x]) => {
-                let mut sorted = order.clone();
-                sorted.sort_unstable();
-                if sorted != (0..x.shape.len()).collect::<Vec<_>>() {
-                    return Err(format!("{order:?} is not an order of {} axes", x.shape.len()));
-                }
-                with(x.element, order.iter().map(|&axis| x.shape[axis]).collect())
-            }
-            (Op::Reduce { kind: _, axes }, [x]) => {
-                let mut shape = x.shape.clone();
-                for &axis in axes {
-                    axis_ok(axis, x)?;
-                    if shape[axis] == Dim::Batch {
-                        return Err("a reduction over the batch".to_owned());
-                    }
-                    shape[axis] = Dim::Fixed(1);
-                }
-                with(x.element, shape)
-            }
-            (Op::Softmax { axis, log: _ }, [x]) => {
-                axis_ok(*axis, x)?;
-                if float(x) { Ok((*x).clone()) } else { Err(format!("softmax of {x}")) }
-            }
-            (Op::ArgMax { axis, least: _, last: _ }, [x]) => {
-                axis_ok(*axis, x)?;
-                let mut shape = x.shape.clone();
-                shape[*axis] = Dim::Fixed(1);
-                with(Element::I64, shape)
-            }
-            (Op::GatherRows {}, [x, positions]) => with(x.element, positions.shape.clone()),
-            (Op::BinaryScores { positive: _, kind }, [x]) => {
-                columns_as(x, if *kind == PostTransform::Probit { 1 } else { 2 })
-            }
-            (Op::BinaryLabel { .. }, [x]) => with(Element::I64, vec![x.shape[0], Dim::Fixed(1)]),
-            (Op::PairVotes { classes } | Op::PairProbabilities { classes, .. }, [x]) => {
-                let pairs = classes * classes.saturating_sub(1) / 2;
-                if x.columns() != Some(pairs) {
-                    return Err(format!("{x} for {pairs} pairs of classes"));
-                }
-                if let Op::PairProbabilities { a, b, .. } = op
-                    && (a.len() != pairs || b.len() != pairs)
-                {
-                    return Err("Platt parameters do not match the pairs".to_owned());
-                }
-                columns_as(x, *classes)
-            }
-            (Op::ZipMap { .. }, [x]) => Ok((*x).clone()),
-            _ => Err("operands of the wrong number".to_owned()),
-        }
-    }
-}
-
-fn shape_rank_two(ty: &TensorType) -> bool {
-    ty.shape.len() == 2
-}

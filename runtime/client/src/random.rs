@@ -40,7 +40,9 @@ impl Noise {
     pub(crate) fn add_gaussian(&mut self, values: &mut [u64], std: f64) {
         for value in values {
             let sample: f64 = StandardNormal.sample(&mut self.0);
-            *value = value.wrapping_add((sample * std).round_ties_even() as i64 as u64);
+            let scaled = sample * std;
+            // A cast truncates; half a unit outwards first makes that rounding, without a call into the maths library.
+            *value = value.wrapping_add((scaled + 0.5f64.copysign(scaled)) as i64 as u64);
         }
     }
 }

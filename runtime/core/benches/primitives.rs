@@ -3,7 +3,8 @@
 //! Each figure is the least of many short repetitions (so that other work on the machine disturbs it little), over a set
 //! of ciphertexts that does not fit the caches (`cold`) and over one that does (`hot`). Run with
 //! `cargo bench -p tacit-runtime --bench primitives`; a shape such as `4x512` as an argument restricts it.
-#![allow(clippy::print_stdout, reason = "a program that prints")]
+
+#![allow(clippy::print_stdout, reason = "a benchmark prints its table")]
 
 use std::time::{Duration, Instant};
 use tacit_ir::artifact::v1::query_row_bytes;
@@ -105,7 +106,7 @@ fn main() {
                 }) / 64.0;
                 let prepare_model = cost::prepare_selector_us(&glwe, &gadget);
                 let (terms, dense) = if levels == 1 {
-                    let form = Form { packed: (0..64).map(|at| (0, 17 * at, 3)).collect(), ..Form::default() };
+                    let form = Form { packed: (0..64).map(|at| (0, 17 * at % (2 * n), 3)).collect(), ..Form::default() };
                     let terms = circuit(&layout, 0, vec![Step::Sum { out: Slot::Shared(0), form }]);
                     let polynomial = (0..i64::from(n)).map(|at| at % 201 - 100).collect();
                     let dense = circuit(&layout, 0, vec![Step::PolyMul { out: Slot::Shared(0), packed: 0, polynomial }]);

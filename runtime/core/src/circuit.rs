@@ -2,6 +2,7 @@
 
 use crate::evaluate::WorkspacePool;
 use crate::external::{Gadget, zeros};
+use crate::prepare::SelectorPool;
 use std::collections::{BTreeMap, BTreeSet};
 use tacit_ir::artifact::CircuitDigest;
 use tacit_ir::diag::{Code, Diagnostic, Result};
@@ -27,6 +28,7 @@ pub struct Circuit {
     /// Packed inputs that dense products read with this digit width, and where the prepared row keeps the digits.
     pub(crate) digit_inputs: BTreeMap<(u32, u32), usize>,
     pub(crate) workspaces: WorkspacePool,
+    pub(crate) selector_pool: SelectorPool,
 }
 
 /// A clear polynomial of a dense product.
@@ -87,6 +89,7 @@ impl Circuit {
             bit_rows: bit_rows.into_iter().zip(0..).collect(),
             digit_inputs: digit_inputs.into_iter().zip(0..).collect(),
             workspaces: WorkspacePool::default(),
+            selector_pool: SelectorPool::default(),
             layout,
         })
     }

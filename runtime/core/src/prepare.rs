@@ -4,6 +4,7 @@ use crate::circuit::Circuit;
 use crate::external::{Gadget, zeros};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use tacit_ir::artifact::v1::{SEED_BYTES, packed_input_bytes, selector_bytes};
 use tacit_torus::exact::Digits;
 use tacit_torus::masks::MaskStream;
@@ -20,10 +21,28 @@ pub struct PreparedRow {
     pub(crate) packed: Vec<ABox<[u64]>>,
     /// Digits of the k+1 polynomials of packed inputs, as [`Circuit::digit_inputs`] numbers them.
     pub(crate) digits: Vec<Vec<Digits>>,
+    pool: SelectorPool,
 }
 
-/// A selector's transform, and its last-level body row where forms read it.
-type Selector = (ABox<[c64]>, Option<ABox<[u64]>>);
+/// Memory of dropped rows' selectors, for later rows: touching fresh memory costs more than filling it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SelectorPool(Arc<Mutex<Vec<ABox<[c64]>>>>);
+
+impl SelectorPool {
+    /// A buffer of the length that all selectors of a circuit have; its contents are arbitrary.
+    fn take(&self, len: usize) -> ABox<[c64]> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_else(|| zeros(len))
+    }
+}
+
+impl Drop for PreparedRow {
+    fn drop(&mut self) {
+        let mut spare = self.pool.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Rows of many threads may end together; two rows' worth is enough to keep.
+        let room = (2 * self.selectors.len()).saturating_sub(spare.len());
+        spare.extend(self.selectors.drain(..).take(room));
+    }
+}
 
 /// Prepares one row of a query that [`Query::read`](crate::Query::read) checked, in parallel over its ciphertexts on the
 /// current rayon pool. Missing bytes of a row of another length read as zeros.
@@ -58,8 +77,12 @@ pub fn prepare(circuit: &Circuit, row: &[u8]) -> PreparedRow {
         polynomials.map(|poly| Digits::new(&circuit.fft, poly, *digit_bits, &mut scratch)).collect()
     });
     let digits = digits.collect();
-    PreparedRow { selectors, bit_rows: kept.into_values().collect(), packed, digits }
+    let pool = circuit.selector_pool.clone();
+    PreparedRow { selectors, bit_rows: kept.into_values().collect(), packed, digits, pool }
 }
+
+/// A transformed GGSW, and its last-level body row if forms read it.
+type Selector = (ABox<[c64]>, Option<ABox<[u64]>>);
 
 struct Row<'a> {
     circuit: &'a Circuit,
@@ -101,7 +124,7 @@ impl Row<'_> {
         let rows = gadget.rows(&layout.glwe);
         let (mask_len, stride) = (n * (size - 1), selector_bytes(layout));
         bits::unpack(self.bytes(u64::from(selector) * stride, stride), layout.body_bits, &mut scratch.bodies);
-        let mut ggsw = zeros(gadget.fourier_len(&layout.glwe));
+        let mut ggsw = self.circuit.selector_pool.take(gadget.fourier_len(&layout.glwe));
         let mut kept = None;
         for (row, body) in scratch.bodies.chunks_exact(n).enumerate() {
             let (masks, last) = scratch.glwe.split_at_mut(mask_len);

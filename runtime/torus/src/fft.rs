@@ -282,8 +282,10 @@ pub fn multiply_add(out: &mut [c64], rows: &[c64], factor: &[c64], fresh: bool) 
 
 /// Interleaves transforms for [`dot`]: transform number `row` of `rows` goes to its places in `table`.
 pub fn interleave(table: &mut [c64], transform: &[c64], row: usize, rows: usize) {
-    for (chunk, values) in table.chunks_exact_mut(rows * LANES).zip(transform.chunks_exact(LANES)) {
-        chunk[row * LANES..][..LANES].copy_from_slice(values);
+    let (transform, _) = transform.as_chunks::<LANES>();
+    let (table, _) = table.as_chunks_mut::<LANES>();
+    for (place, values) in table.iter_mut().skip(row).step_by(rows).zip(transform) {
+        *place = *values;
     }
 }
 

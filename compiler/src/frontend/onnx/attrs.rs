@@ -1,9 +1,10 @@
 //! Typed attributes. `onnx_protobuf`'s own accessor can panic on hostile files, so fields are read here.
 
 use super::node::{Converted, Fail, Labels, NodeCx};
+use super::tensors;
 use onnx_protobuf::AttributeProto;
 use onnx_protobuf::attribute_proto::AttributeType;
-use tacit_ir::interp::tensor::Data;
+use tacit_ir::interp::tensor::{Data, TensorValue};
 use tacit_ir::stage::tensor::PostTransform;
 
 impl NodeCx<'_, '_> {
@@ -47,6 +48,20 @@ impl NodeCx<'_, '_> {
         attribute.map(|attribute| attribute.strings.iter().map(|text| utf8(name, text)).collect()).transpose()
     }
 
+    /// A flag: an integer that is not zero.
+    pub(super) fn flag(&self, name: &str, default: bool) -> Converted<bool> {
+        Ok(self.int(name)?.map_or(default, |value| value != 0))
+    }
+
+    /// A constant tensor.
+    pub(super) fn tensor_attribute(&self, name: &str) -> Converted<Option<TensorValue>> {
+        match self.typed(name, AttributeType::TENSOR)?.map(|attribute| attribute.t.as_ref()) {
+            None => Ok(None),
+            Some(None) => Err(Fail::attribute(format!("attribute `{name}` holds no tensor"))),
+            Some(Some(tensor)) => Ok(Some(tensors::value(tensor, &self.importer.limits)?)),
+        }
+    }
+
     /// Floats from `name`, or from the tensor attribute `name_as_tensor`; the flag tells whether they are doubles.
     pub(super) fn reals(&self, name: &str) -> Converted<Option<(Vec<f64>, bool)>> {
         if let Some(value) = self.tensor_attribute(&format!("{name}_as_tensor"))? {
@@ -59,10 +74,11 @@ impl NodeCx<'_, '_> {
 
     /// Class labels from whichever attribute holds them.
     pub(super) fn class_labels(&self, ints: &str, strings: &str) -> Converted<Option<Labels>> {
-        if let Some(values) = self.ints(ints)?.filter(|values| !values.is_empty()) {
-            return Ok(Some(Labels::Ints(values)));
+        // Where a file has both, onnxruntime takes the strings.
+        if let Some(values) = self.strings(strings)?.filter(|values| !values.is_empty()) {
+            return Ok(Some(Labels::Strings(values)));
         }
-        Ok(self.strings(strings)?.filter(|values| !values.is_empty()).map(Labels::Strings))
+        Ok(self.ints(ints)?.filter(|values| !values.is_empty()).map(Labels::Ints))
     }
 
     pub(super) fn post_transform(&self) -> Converted<PostTransform> {

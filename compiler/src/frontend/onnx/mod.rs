@@ -3,36 +3,45 @@
 //! Every ONNX node becomes one or several operations in normal form. What cannot be converted is collected, and all of it
 //! is reported at once.
 
+mod along;
 mod attrs;
-mod generic;
+mod elementwise;
+mod labels;
 mod linear;
+mod matrix;
 mod node;
+mod order;
 mod preprocess;
 mod prescan;
+mod shape;
 mod svm;
 mod tensors;
+mod tree_scores;
 mod trees;
 
 use node::{Fail, NodeCx};
 use onnx_protobuf::{GraphProto, Message, ModelProto, NodeProto, ValueInfoProto};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::graph::{Graph, Loc, ValueId};
-use tacit_ir::interp::tensor::TensorValue;
-use tacit_ir::stage::tensor::{Dim, Tensor, TensorOp, TensorType};
+use tacit_ir::interp::tensor::{Data, TensorValue};
+use tacit_ir::stage::tensor::{Dim, Element, Tensor, TensorOp, TensorType};
 
-/// Limits of the importer, against hostile files.
+/// Limits of the importer, against hostile files. The defaults are far above any model that can run encrypted: 500 trees
+/// of depth 8 for each of 10 classes are 2.6 million tree nodes.
 #[derive(Clone, Copy, Debug)]
 pub struct ImportLimits {
-    /// Bytes of the file.
+    /// Bytes of the file; protobuf itself ends at 2 GiB.
     pub max_bytes: usize,
-    /// Nodes of the graph.
+    /// Nodes of the graph: 100,000.
     pub max_nodes: usize,
-    /// Nodes of all trees together.
+    /// Nodes of all trees together: 20 million.
     pub max_tree_nodes: usize,
-    /// Levels of one tree.
+    /// Levels of one tree: 1,000, onnxruntime's own limit.
     pub max_tree_depth: usize,
-    /// Elements of one tensor.
+    /// Targets or classes of one ensemble: 100,000.
+    pub max_targets: usize,
+    /// Elements of all constants together, folded ones included: 2^28.
     pub max_elements: usize,
 }
 
@@ -43,6 +52,7 @@ impl Default for ImportLimits {
             max_nodes: 100_000,
             max_tree_nodes: 20_000_000,
             max_tree_depth: 1_000,
+            max_targets: 100_000,
             max_elements: 1 << 28,
         }
     }
@@ -59,7 +69,7 @@ pub fn import(bytes: &[u8], limits: &ImportLimits) -> Result<Graph<Tensor>> {
         let message = format!("the file has {} bytes, the limit is {}", bytes.len(), limits.max_bytes);
         return Err(Diagnostic::new(Code::ModelTooLarge, message));
     }
-    prescan::check(bytes)?;
+    prescan::check(bytes, limits)?;
     let model = ModelProto::parse_from_bytes(bytes)
         .map_err(|why| Diagnostic::new(Code::OnnxTruncated, format!("the protobuf does not parse: {why}")))?;
     let graph = model.graph.as_ref().filter(|graph| !graph.output.is_empty() || !graph.node.is_empty());
@@ -67,9 +77,16 @@ pub fn import(bytes: &[u8], limits: &ImportLimits) -> Result<Graph<Tensor>> {
         Diagnostic::new(Code::NotOnnx, "the file holds no ONNX graph")
             .help("export the model with skl2onnx, onnxmltools or torch.onnx")
     })?;
-    let opsets = opsets(&model)?;
+    let opsets = opsets(&model, graph)?;
     Importer::new(graph, opsets, *limits).run(graph)
 }
+
+/// Oldest and newest operator sets of the standard domain, and of ai.onnx.ml.
+const OPSETS: [std::ops::RangeInclusive<i64>; 2] = [9..=28, 1..=5];
+
+/// Stands in constant shapes for the number of rows, which is only known when the model runs. Any operation that would
+/// compute with it is refused.
+pub(crate) const BATCH_SIZE: i64 = i64::MIN + 0x7ac17;
 
 /// Operator set versions by domain.
 #[derive(Clone, Copy, Debug)]
@@ -78,9 +95,9 @@ pub(crate) struct Opsets {
     pub(crate) ml: i64,
 }
 
-fn opsets(model: &ModelProto) -> Result<Opsets> {
+fn opsets(model: &ModelProto, graph: &GraphProto) -> Result<Opsets> {
     // Without an import the standard set is the oldest; exporters of pure ai.onnx.ml graphs leave it out.
-    let mut opsets = Opsets { standard: 9, ml: 1 };
+    let mut opsets = Opsets { standard: *OPSETS[0].start(), ml: *OPSETS[1].start() };
     for import in &model.opset_import {
         match import.domain.as_str() {
             "" | "ai.onnx" => opsets.standard = import.version,
@@ -88,9 +105,16 @@ fn opsets(model: &ModelProto) -> Result<Opsets> {
             _ => {} // Reported with the nodes that use it.
         }
     }
-    if !(7..=30).contains(&opsets.standard) || !(1..=6).contains(&opsets.ml) {
-        let message = format!("opset {} with ai.onnx.ml {} is outside 9 to 30 and 1 to 6", opsets.standard, opsets.ml);
-        return Err(Diagnostic::new(Code::OpsetUnsupported, message).help("export again with target_opset=17"));
+    // Versions matter only where nodes of the domain are.
+    let used = |ml: bool| graph.node.iter().any(|node| (node.domain == "ai.onnx.ml") == ml);
+    for (version, known, name, ml) in
+        [(opsets.standard, &OPSETS[0], "ai.onnx", false), (opsets.ml, &OPSETS[1], "ai.onnx.ml", true)]
+    {
+        if used(ml) && !known.contains(&version) {
+            let message = format!("{name} {version}; versions {} to {} are known", known.start(), known.end());
+            return Err(Diagnostic::new(Code::OpsetUnsupported, message)
+                .help("export again with target_opset={'': 17, 'ai.onnx.ml': 3}"));
+        }
     }
     Ok(opsets)
 }
@@ -101,6 +125,10 @@ pub(crate) struct Importer<'a> {
     values: BTreeMap<&'a str, ValueId>,
     /// Constants of the new graph, for operations that need theirs known.
     constants: BTreeMap<ValueId, TensorValue>,
+    /// Elements of the constants so far.
+    constant_elements: usize,
+    /// A value whose first dimension is the batch and whose shape the model asked for.
+    batch_source: Option<ValueId>,
     opsets: Opsets,
     limits: ImportLimits,
     tree_nodes: usize,
@@ -114,6 +142,8 @@ impl<'a> Importer<'a> {
             graph: Graph::new(name),
             values: BTreeMap::new(),
             constants: BTreeMap::new(),
+            constant_elements: 0,
+            batch_source: None,
             opsets,
             limits,
             tree_nodes: 0,
@@ -132,17 +162,23 @@ impl<'a> Importer<'a> {
         for tensor in &proto.initializer {
             let place = format!("initializer \"{}\"", tensor.name);
             let value = tensors::value(tensor, &self.limits).map_err(|why| why.at(place.clone()))?;
-            let id = self
-                .constant(value, Loc::Unknown)
-                .map_err(|why| Diagnostic::new(Code::ShapeMismatch, why).at(place))?;
-            self.values.insert(&tensor.name, id);
+            let id = self.constant(value, &Loc::Unknown).map_err(|why| why.at(place.clone()))?;
+            if self.values.insert(&tensor.name, id).is_some() {
+                return Err(Diagnostic::new(Code::GraphCyclic, "the name is defined twice").at(place));
+            }
         }
+        let mut inputs = BTreeSet::new();
         for input in &proto.input {
+            if !inputs.insert(input.name.as_str()) {
+                let place = format!("input \"{}\"", input.name);
+                return Err(Diagnostic::new(Code::GraphCyclic, "the name is defined twice").at(place));
+            }
+            // Older files list their initializers among the inputs, as defaults that a caller may override.
             if !self.values.contains_key(input.name.as_str()) {
                 self.input(input)?;
             }
         }
-        let order = self.order(proto)?;
+        let order = order::order(proto, |name| self.values.contains_key(name))?;
         let mut unsupported = Vec::new();
         for index in order {
             let node = &proto.node[index];
@@ -169,58 +205,42 @@ impl<'a> Importer<'a> {
             report.notes = unsupported;
             return Err(report);
         }
+        let mut names = BTreeSet::new();
         for output in &proto.output {
-            let id = self.values.get(output.name.as_str());
-            let id = id.ok_or_else(|| undefined(&output.name, &Loc::Unknown))?;
-            self.graph.output(output.name.clone(), *id);
+            let id = *self.values.get(output.name.as_str()).ok_or_else(|| undefined(&output.name, &Loc::Unknown))?;
+            let place = format!("output \"{}\"", output.name);
+            if !names.insert(output.name.as_str()) {
+                return Err(Diagnostic::new(Code::GraphCyclic, "the output is listed twice").at(place));
+            }
+            if self.holds_batch_size(id) {
+                return Err(Diagnostic::new(Code::VariantUnsupported, "the output is a shape, not computed values")
+                    .at(place)
+                    .help("remove this output from the model"));
+            }
+            self.graph.output(output.name.clone(), id);
         }
-        self.graph.rewrite(|new, _, node, operands, loc| {
-            new.push(node.op.clone(), operands, Some(node.ty.clone()), loc.clone()).map_err(Diagnostic::internal)
-        })
+        self.finish()
     }
 
-    /// Node positions in an order that defines values before their uses, as near as can be to the file's.
-    fn order(&self, proto: &GraphProto) -> Result<Vec<usize>> {
-        let mut producer: BTreeMap<&str, usize> = BTreeMap::new();
-        for (index, node) in proto.node.iter().enumerate() {
-            for output in node.output.iter().filter(|name| !name.is_empty()) {
-                if producer.insert(output, index).is_some() || self.values.contains_key(output.as_str()) {
-                    let message = format!("the value `{output}` is defined twice");
-                    return Err(Diagnostic::new(Code::GraphCyclic, message).at(loc(index, node).to_string()));
-                }
+    /// The graph without dead nodes; inputs stay, since a caller gives them all.
+    fn finish(self) -> Result<Graph<Tensor>> {
+        let live = self.graph.live();
+        let mut new = Graph::new(self.graph.name());
+        let mut map = BTreeMap::new();
+        for id in self.graph.values() {
+            let node = self.graph.node(id);
+            if live[id.index()] || matches!(node.op, TensorOp::Input { .. }) {
+                let operands = node.operands.iter().filter_map(|operand| map.get(operand).copied()).collect();
+                let copied = new.push(node.op.clone(), operands, Some(node.ty.clone()), self.graph.loc(id).clone());
+                map.insert(id, copied.map_err(Diagnostic::internal)?);
             }
         }
-        let mut graph = petgraph_lite(proto.node.len());
-        for (index, node) in proto.node.iter().enumerate() {
-            for input in node.input.iter().filter(|name| !name.is_empty()) {
-                match producer.get(input.as_str()) {
-                    Some(&from) => {
-                        graph.0[from].push(index);
-                        graph.1[index] += 1;
-                    }
-                    None if self.values.contains_key(input.as_str()) => {}
-                    None => return Err(undefined(input, &loc(index, node))),
-                }
+        for (name, id) in self.graph.outputs() {
+            if let Some(id) = map.get(id) {
+                new.output(name.clone(), *id);
             }
         }
-        let (users, mut pending) = graph;
-        let mut ready: std::collections::BTreeSet<usize> = (0..pending.len()).filter(|&i| pending[i] == 0).collect();
-        let mut order = Vec::with_capacity(pending.len());
-        while let Some(next) = ready.pop_first() {
-            order.push(next);
-            for &user in &users[next] {
-                pending[user] -= 1;
-                if pending[user] == 0 {
-                    ready.insert(user);
-                }
-            }
-        }
-        match (0..pending.len()).find(|&index| pending[index] > 0) {
-            None => Ok(order),
-            Some(index) => Err(Diagnostic::new(Code::GraphCyclic, "the graph has a cycle")
-                .at(loc(index, &proto.node[index]).to_string())
-                .help("export the model again; a valid ONNX graph has no cycles")),
-        }
+        Ok(new)
     }
 
     fn input(&mut self, input: &'a ValueInfoProto) -> Result<()> {
@@ -255,55 +275,81 @@ impl<'a> Importer<'a> {
         let mut cx = NodeCx { importer: self, proto: node, loc: loc(index, node), outputs: Vec::new() };
         match (node.domain.as_str(), node.op_type.as_str()) {
             ("ai.onnx.ml", op) => match op {
-                "TreeEnsembleClassifier" => trees::classifier(&mut cx),
-                "TreeEnsembleRegressor" => trees::regressor(&mut cx),
-                "TreeEnsemble" => trees::ensemble(&mut cx),
+                "TreeEnsembleClassifier" => tree_scores::classifier(&mut cx),
+                "TreeEnsembleRegressor" => tree_scores::regressor(&mut cx),
+                "TreeEnsemble" => tree_scores::ensemble(&mut cx),
                 "LinearClassifier" => linear::classifier(&mut cx),
                 "LinearRegressor" => linear::regressor(&mut cx),
                 "SVMRegressor" => svm::regressor(&mut cx),
                 "SVMClassifier" => svm::classifier(&mut cx),
                 _ => preprocess::convert(&mut cx, op),
             },
-            ("" | "ai.onnx", op) => generic::convert(&mut cx, op),
-            (domain, op) => Err(Fail::unsupported(format!("`{op}` of the custom domain `{domain}`"))),
+            ("" | "ai.onnx", op) => standard(&mut cx, op),
+            (domain, op) => Err(Fail::unsupported(format!(
+                "`{op}` of the custom domain `{domain}`; export the model with standard operations"
+            ))),
         }?;
         let outputs = std::mem::take(&mut cx.outputs);
         for (name, id) in node.output.iter().zip(outputs) {
-            if let (false, Some(id)) = (name.is_empty(), id) {
+            if !name.is_empty() {
                 self.values.insert(name, id);
             }
         }
         Ok(())
     }
 
-    pub(crate) fn constant(&mut self, value: TensorValue, loc: Loc) -> std::result::Result<ValueId, String> {
-        let id = self.graph.push(tensors::constant_op(&value), Vec::new(), None, loc)?;
+    /// A constant; booleans, which constants do not have, are cast from integers.
+    pub(crate) fn constant(&mut self, value: TensorValue, loc: &Loc) -> Result<ValueId> {
+        self.constant_elements = self.constant_elements.saturating_add(value.data.len());
+        if self.constant_elements > self.limits.max_elements {
+            let message = format!("the constants have over {} elements together", self.limits.max_elements);
+            return Err(Diagnostic::new(Code::ModelTooLarge, message));
+        }
+        let id = push_constant(&mut self.graph, &value, loc)?;
         self.constants.insert(id, value);
         Ok(id)
     }
 
+    /// Whether a constant holds the number of rows.
+    pub(crate) fn holds_batch_size(&self, id: ValueId) -> bool {
+        matches!(self.constants.get(&id).map(|value| &value.data), Some(Data::I64(data)) if data.contains(&BATCH_SIZE))
+    }
+
     /// Adds an operation; one whose operands are all constants becomes a constant.
-    pub(crate) fn push(
-        &mut self,
-        op: TensorOp,
-        operands: Vec<ValueId>,
-        loc: &Loc,
-    ) -> std::result::Result<ValueId, Diagnostic> {
-        let folds = !operands.is_empty() && operands.iter().all(|id| self.constants.contains_key(id));
-        if folds {
-            let mut small = Graph::<Tensor>::new("fold");
-            let mut ids = Vec::new();
-            for operand in &operands {
-                let op = tensors::constant_op(&self.constants[operand]);
-                ids.push(small.push(op, Vec::new(), None, Loc::Unknown).map_err(Diagnostic::internal)?);
-            }
-            let id = small.push(op, ids, None, loc.clone()).map_err(|why| Diagnostic::new(Code::ShapeMismatch, why))?;
-            small.output("folded", id);
-            let folded = tacit_ir::interp::tensor::evaluate(&small, &BTreeMap::new())?;
-            let value = folded.into_values().next().ok_or_else(|| Diagnostic::internal("nothing folded"))?;
-            return self.constant(value, loc.clone()).map_err(Diagnostic::internal);
+    fn push(&mut self, op: TensorOp, operands: Vec<ValueId>, loc: &Loc) -> std::result::Result<ValueId, Fail> {
+        let moves = matches!(
+            op,
+            TensorOp::Take { .. }
+                | TensorOp::Concat { .. }
+                | TensorOp::Reshape { .. }
+                | TensorOp::Cast { to: Element::I64 }
+        );
+        if !moves && operands.iter().any(|id| self.holds_batch_size(*id)) {
+            return Err(Fail::unsupported("a computation with the number of rows"));
         }
-        self.graph.push(op, operands, None, loc.clone()).map_err(|why| Diagnostic::new(Code::ShapeMismatch, why))
+        let wrong = |why| Diagnostic::new(Code::ShapeMismatch, why);
+        if operands.is_empty() || !operands.iter().all(|id| self.constants.contains_key(id)) {
+            return Ok(self.graph.push(op, operands, None, loc.clone()).map_err(wrong)?);
+        }
+        let mut small = Graph::<Tensor>::new("fold");
+        let mut ids = Vec::new();
+        for operand in &operands {
+            ids.push(push_constant(&mut small, &self.constants[operand], loc)?);
+        }
+        let id = small.push(op, ids, None, loc.clone()).map_err(wrong)?;
+        let size = small.node(id).ty.shape.iter().try_fold(1usize, |size, dim| match dim {
+            Dim::Fixed(dim) => size.checked_mul(*dim),
+            Dim::Batch => None,
+        });
+        if size.is_none_or(|size| size > self.limits.max_elements) {
+            let message =
+                format!("a constant of type {} is over {} elements", small.node(id).ty, self.limits.max_elements);
+            return Err(Diagnostic::new(Code::ModelTooLarge, message).into());
+        }
+        small.output("folded", id);
+        let folded = tacit_ir::interp::tensor::evaluate(&small, &BTreeMap::new())?;
+        let value = folded.into_values().next().ok_or_else(|| Diagnostic::internal("nothing folded"))?;
+        Ok(self.constant(value, loc)?)
     }
 
     pub(crate) fn ty(&self, id: ValueId) -> &TensorType {
@@ -311,9 +357,40 @@ impl<'a> Importer<'a> {
     }
 }
 
-/// Users of each node and the number of operands each waits for.
-fn petgraph_lite(nodes: usize) -> (Vec<Vec<usize>>, Vec<usize>) {
-    (vec![Vec::new(); nodes], vec![0; nodes])
+/// Operations of the standard domain, by group.
+fn standard(cx: &mut NodeCx<'_, '_>, op: &str) -> node::Converted<()> {
+    for group in [elementwise::convert, shape::convert, along::convert, matrix::convert] {
+        if group(cx, op)? {
+            return Ok(());
+        }
+    }
+    let advice = match op {
+        "If" | "Loop" | "Scan" => "control flow; unroll it, or export the branch that is used",
+        "Conv" | "MaxPool" | "AveragePool" | "GlobalAveragePool" | "BatchNormalization" => {
+            "a layer of a convolutional network; this Tacit runs tree ensembles and linear models"
+        }
+        "LSTM" | "GRU" | "RNN" | "Attention" | "LayerNormalization" => {
+            "a layer of a sequence network; this Tacit runs tree ensembles and linear models"
+        }
+        "StringNormalizer" | "TfIdfVectorizer" | "RegexFullMatch" | "StringSplit" | "StringConcat" => {
+            "text processing; do it before the model and give its output as input"
+        }
+        "NonZero" | "Unique" | "Compress" | "NonMaxSuppression" => "a result whose size depends on the data",
+        "RandomNormal" | "RandomUniform" | "RandomNormalLike" | "RandomUniformLike" | "Multinomial" | "Bernoulli" => {
+            "random numbers; a model must be deterministic"
+        }
+        _ => "not known to Tacit; remove it or compute it outside the model",
+    };
+    Err(Fail::unsupported(format!("`{op}` (opset {}): {advice}", cx.importer.opsets.standard)))
+}
+
+fn push_constant(graph: &mut Graph<Tensor>, value: &TensorValue, loc: &Loc) -> Result<ValueId> {
+    let wrong = |why| Diagnostic::new(Code::ShapeMismatch, why);
+    let id = graph.push(tensors::constant_op(value), Vec::new(), None, loc.clone()).map_err(wrong)?;
+    match value.data {
+        Data::Bool(_) => graph.push(TensorOp::Cast { to: Element::Bool }, vec![id], None, loc.clone()).map_err(wrong),
+        _ => Ok(id),
+    }
 }
 
 fn loc(index: usize, node: &NodeProto) -> Loc {

@@ -1,11 +1,11 @@
 //! One node being converted: operands, constants, attributes, results.
 
-use super::{Importer, tensors};
+use super::{BATCH_SIZE, Importer};
 use onnx_protobuf::NodeProto;
 use tacit_ir::diag::{Code, Diagnostic};
 use tacit_ir::graph::{Loc, ValueId};
 use tacit_ir::interp::tensor::{Data, TensorValue};
-use tacit_ir::stage::tensor::{Dim, Element, TensorOp, TensorType};
+use tacit_ir::stage::tensor::{BinaryKind, Dim, Element, TensorOp, TensorType};
 
 /// Why a node is not converted.
 pub(super) enum Fail {
@@ -21,6 +21,12 @@ impl Fail {
     }
     pub(super) fn attribute(why: impl Into<String>) -> Self {
         Fail::Error(Diagnostic::new(Code::AttributeInvalid, why.into()))
+    }
+    pub(super) fn variant(why: impl Into<String>, help: &str) -> Self {
+        Fail::Error(Diagnostic::new(Code::VariantUnsupported, why.into()).help(help))
+    }
+    pub(super) fn type_mismatch(why: impl Into<String>) -> Self {
+        Fail::Error(Diagnostic::new(Code::ElementTypeMismatch, why.into()))
     }
     pub(super) fn shape(why: impl Into<String>) -> Self {
         Fail::Error(Diagnostic::new(Code::ShapeMismatch, why.into()))
@@ -39,7 +45,7 @@ pub(super) struct NodeCx<'i, 'a> {
     pub(super) importer: &'i mut Importer<'a>,
     pub(super) proto: &'a NodeProto,
     pub(super) loc: Loc,
-    pub(super) outputs: Vec<Option<ValueId>>,
+    pub(super) outputs: Vec<ValueId>,
 }
 
 impl NodeCx<'_, '_> {
@@ -71,9 +77,20 @@ impl NodeCx<'_, '_> {
     pub(super) fn known_ints(&self, position: usize) -> Converted<Option<Vec<i64>>> {
         let Some(id) = self.optional(position) else { return Ok(None) };
         match self.constant(id).map(|value| &value.data) {
+            Some(Data::I64(values)) if values.contains(&BATCH_SIZE) => {
+                Err(Fail::unsupported(format!("input {position} depends on the number of rows")))
+            }
             Some(Data::I64(values)) => Ok(Some(values.clone())),
             Some(_) => Err(Fail::attribute(format!("input {position} is not an integer tensor"))),
             None => Err(Fail::unsupported(format!("input {position} must be a constant; fold it before export"))),
+        }
+    }
+
+    /// As [`Self::known_ints`], for shapes: the number of rows may be among them, as [`BATCH_SIZE`].
+    pub(super) fn known_shape(&self, position: usize) -> Converted<Option<Vec<i64>>> {
+        match self.optional(position).and_then(|id| self.constant(id)).map(|value| &value.data) {
+            Some(Data::I64(values)) => Ok(Some(values.clone())),
+            _ => self.known_ints(position),
         }
     }
 
@@ -87,17 +104,34 @@ impl NodeCx<'_, '_> {
 
     pub(super) fn push(&mut self, op: TensorOp, operands: Vec<ValueId>) -> Converted<ValueId> {
         let loc = self.loc.clone();
-        Ok(self.importer.push(op, operands, &loc)?)
+        self.importer.push(op, operands, &loc)
     }
 
     pub(super) fn push_constant(&mut self, value: TensorValue) -> Converted<ValueId> {
         let loc = self.loc.clone();
-        self.importer.constant(value, loc).map_err(Fail::shape)
+        Ok(self.importer.constant(value, &loc)?)
+    }
+
+    /// An elementwise operation with a constant of the operand's element type.
+    pub(super) fn with_constant(&mut self, kind: BinaryKind, id: ValueId, values: &[f64]) -> Converted<ValueId> {
+        let data = match self.ty(id).element {
+            Element::F64 => Data::F64(values.to_vec()),
+            Element::I64 => Data::I64(values.iter().map(|&x| x as i64).collect()),
+            Element::F32 | Element::Bool | Element::Str => Data::F32(values.iter().map(|&x| x as f32).collect()),
+        };
+        let shape = if values.len() == 1 { Vec::new() } else { vec![values.len()] };
+        let constant = self.push_constant(TensorValue { shape, data })?;
+        self.push(TensorOp::Binary { kind }, vec![id, constant])
+    }
+
+    /// The value in another element type; itself where it has that one.
+    pub(super) fn cast(&mut self, id: ValueId, to: Element) -> Converted<ValueId> {
+        if self.ty(id).element == to { Ok(id) } else { self.push(TensorOp::Cast { to }, vec![id]) }
     }
 
     /// Defines the node's next output.
     pub(super) fn define(&mut self, id: ValueId) {
-        self.outputs.push(Some(id));
+        self.outputs.push(id);
     }
 
     /// One operation, one output.
@@ -107,7 +141,8 @@ impl NodeCx<'_, '_> {
         Ok(())
     }
 
-    /// The value as `[rows, columns]`: a vector becomes one column.
+    /// A vector of rows as one column; anything else as it is. For positions and labels: models take matrices only, since
+    /// onnxruntime reads a vector as one row.
     pub(super) fn as_matrix(&mut self, id: ValueId) -> Converted<ValueId> {
         match self.ty(id).shape.as_slice() {
             [Dim::Batch] => self.push(TensorOp::Reshape { shape: vec![-1, 1] }, vec![id]),
@@ -115,12 +150,19 @@ impl NodeCx<'_, '_> {
         }
     }
 
+    /// Operand 0 as floats `[rows, columns]`: integers and booleans are cast to f32.
+    pub(super) fn features(&mut self) -> Converted<ValueId> {
+        let id = self.operand(0)?;
+        self.columns(id)?;
+        self.as_float(id)
+    }
+
     /// The value as floats: integers and booleans are cast to f32.
     pub(super) fn as_float(&mut self, id: ValueId) -> Converted<ValueId> {
         match self.ty(id).element {
             Element::F32 | Element::F64 => Ok(id),
             Element::I64 | Element::Bool => self.push(TensorOp::Cast { to: Element::F32 }, vec![id]),
-            Element::Str => Err(Fail::attribute("a numeric operation on strings")),
+            Element::Str => Err(Fail::type_mismatch("a numeric operation on strings")),
         }
     }
 
@@ -151,13 +193,6 @@ impl NodeCx<'_, '_> {
         let picked = self.push(TensorOp::GatherRows {}, vec![table, positions])?;
         self.push(TensorOp::Reshape { shape: vec![-1] }, vec![picked])
     }
-
-    pub(super) fn tensor_attribute(&self, name: &str) -> Converted<Option<TensorValue>> {
-        match self.attribute(name).and_then(|attribute| attribute.t.as_ref()) {
-            None => Ok(None),
-            Some(tensor) => Ok(Some(tensors::value(tensor, &self.importer.limits)?)),
-        }
-    }
 }
 
 /// Class labels of a classifier.
@@ -171,6 +206,16 @@ impl Labels {
         match self {
             Labels::Ints(values) => values.len(),
             Labels::Strings(values) => values.len(),
+        }
+    }
+
+    /// The labels at these positions.
+    pub(super) fn pick(&self, positions: &[usize]) -> Labels {
+        match self {
+            Labels::Ints(values) => Labels::Ints(positions.iter().filter_map(|&at| values.get(at).copied()).collect()),
+            Labels::Strings(values) => {
+                Labels::Strings(positions.iter().filter_map(|&at| values.get(at).cloned()).collect())
+            }
         }
     }
 }

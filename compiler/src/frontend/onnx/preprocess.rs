@@ -1,6 +1,9 @@
 //! ai.onnx.ml operations of the head and the tail.
 
+use super::labels;
+use super::linear::wide;
 use super::node::{Converted, Fail, NodeCx};
+use tacit_ir::graph::ValueId;
 use tacit_ir::interp::tensor::Data;
 use tacit_ir::stage::tensor::{Element, Norm, TensorOp};
 
@@ -24,76 +27,22 @@ pub(super) fn convert(cx: &mut NodeCx<'_, '_>, op: &str) -> Converted<()> {
             let threshold = cx.float("threshold")?.unwrap_or(0.0);
             numeric(cx, TensorOp::Binarizer { threshold })
         }
-        "Imputer" => {
-            let op = match (cx.floats("imputed_value_floats")?, cx.ints("imputed_value_int64s")?) {
-                (Some(values), _) if !values.is_empty() => {
-                    let replaced = f64::from(cx.float("replaced_value_float")?.unwrap_or(0.0));
-                    TensorOp::Imputer { replaced, values: super::linear::wide(values) }
-                }
-                (_, Some(values)) if !values.is_empty() => {
-                    let replaced = cx.int("replaced_value_int64")?.unwrap_or(0) as f64;
-                    TensorOp::Imputer { replaced, values: values.iter().map(|&v| v as f64).collect() }
-                }
-                _ => return Err(Fail::attribute("the imputer has no values")),
-            };
-            let x = cx.operand(0)?;
-            cx.single(op, vec![x])
-        }
-        "OneHotEncoder" => {
-            let ints = cx.ints("cats_int64s")?.filter(|v| !v.is_empty());
-            let strings = cx.strings("cats_strings")?.filter(|v| !v.is_empty());
-            let zeros = cx.int("zeros")?.unwrap_or(1) != 0;
-            let x = cx.operand(0)?;
-            cx.single(TensorOp::OneHot { ints, strings, zeros }, vec![x])
-        }
-        "LabelEncoder" => label_encoder(cx),
-        "FeatureVectorizer" => {
-            let mut parts = Vec::new();
-            for id in cx.operands()? {
-                let id = cx.as_matrix(id)?;
-                parts.push(cx.push(TensorOp::Cast { to: Element::F32 }, vec![id])?);
-            }
-            cx.single(TensorOp::Concat { axis: 1 }, parts)
-        }
-        "ArrayFeatureExtractor" => {
-            let x = cx.operand(0)?;
-            let positions = cx.operand(1)?;
-            match cx.constant(positions).map(|value| &value.data) {
-                Some(Data::I64(indices)) => {
-                    let rank = cx.ty(x).shape.len();
-                    let indices = indices.iter().map(|&i| usize::try_from(i).unwrap_or(usize::MAX)).collect();
-                    cx.single(TensorOp::Take { axis: rank.saturating_sub(1), indices }, vec![x])
-                }
-                _ if cx.constant(x).is_some() => {
-                    // A constant row of labels, looked up by computed positions.
-                    let rank = cx.ty(x).shape.len();
-                    let columns = cx.constant(x).map_or(0, |value| value.data.len());
-                    let table = if rank == 1 {
-                        cx.push(TensorOp::Reshape { shape: vec![1, columns as i64] }, vec![x])?
-                    } else {
-                        x
-                    };
-                    let positions = cx.as_matrix(positions)?;
-                    let picked = cx.push(TensorOp::GatherRows {}, vec![table, positions])?;
-                    // onnxruntime gives [1, rows] for a vector of positions.
-                    cx.define(picked);
-                    Ok(())
-                }
-                _ => Err(Fail::unsupported(
-                    "positions that are computed from the data; only constant ones are supported",
-                )),
-            }
-        }
+        "Imputer" => imputer(cx),
+        "OneHotEncoder" => one_hot(cx),
+        "LabelEncoder" => labels::label_encoder(cx),
+        "CategoryMapper" => labels::category_mapper(cx),
+        "FeatureVectorizer" => feature_vectorizer(cx),
+        "ArrayFeatureExtractor" => array_feature_extractor(cx),
         "ZipMap" => {
             let x = cx.operand(0)?;
             let ints = cx.ints("classlabels_int64s")?.filter(|v| !v.is_empty());
             let strings = cx.strings("classlabels_strings")?.filter(|v| !v.is_empty());
             cx.single(TensorOp::ZipMap { ints, strings }, vec![x])
         }
-        "DictVectorizer" | "CastMap" | "CategoryMapper" => {
-            Err(Fail::unsupported(format!("`{op}`; encode this column before the model, or with OrdinalEncoder")))
+        "DictVectorizer" | "CastMap" => {
+            Err(Fail::unsupported(format!("`{op}` reads a map; give its entries as columns, encoded before the model")))
         }
-        _ => Err(Fail::unsupported(format!("`{op}` of ai.onnx.ml"))),
+        _ => Err(Fail::unsupported(format!("`{op}` of ai.onnx.ml {}", cx.importer.opsets.ml))),
     }
 }
 
@@ -103,62 +52,82 @@ fn numeric(cx: &mut NodeCx<'_, '_>, op: TensorOp) -> Converted<()> {
     cx.single(op, vec![x])
 }
 
-fn label_encoder(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
-    let tensor = |cx: &NodeCx<'_, '_>, name: &str| cx.tensor_attribute(name).map(|value| value.map(|value| value.data));
-    let (keys_tensor, values_tensor) = (tensor(cx, "keys_tensor")?, tensor(cx, "values_tensor")?);
-    let mut keys = (cx.ints("keys_int64s")?, cx.floats("keys_floats")?, cx.strings("keys_strings")?);
-    let mut values = (cx.ints("values_int64s")?, cx.floats("values_floats")?, cx.strings("values_strings")?);
-    for (slot, data) in [(&mut keys, keys_tensor), (&mut values, values_tensor)] {
-        match data {
-            None => {}
-            Some(Data::I64(data)) => slot.0 = Some(data),
-            Some(Data::F32(data)) => slot.1 = Some(data),
-            Some(Data::F64(data)) => slot.1 = Some(data.into_iter().map(|x| x as f32).collect()),
-            Some(Data::Str(data)) => slot.2 = Some(data),
-            Some(Data::Bool(_)) => return Err(Fail::attribute("boolean keys or values")),
-        }
-    }
-    // Version 1: strings and their positions, in the direction of the input's type.
-    if let Some(classes) = cx.strings("classes_strings")? {
-        let positions = (0..classes.len() as i64).collect();
-        let x = cx.operand(0)?;
-        if cx.ty(x).element == Element::Str {
-            (keys.2, values.0) = (Some(classes), Some(positions));
-        } else {
-            (keys.0, values.2) = (Some(positions), Some(classes));
-        }
-    }
-    let nonempty = |len: Option<usize>| len.is_some_and(|len| len > 0);
-    if !nonempty(keys.0.as_ref().map(Vec::len)) {
-        keys.0 = None;
-    }
-    if !nonempty(keys.1.as_ref().map(Vec::len)) {
-        keys.1 = None;
-    }
-    if !nonempty(keys.2.as_ref().map(Vec::len)) {
-        keys.2 = None;
-    }
-    let default = tensor(cx, "default_tensor")?;
-    let op = TensorOp::LabelEncoder {
-        keys_i64: keys.0,
-        keys_f32: keys.1,
-        keys_str: keys.2,
-        values_i64: values.0.filter(|v| !v.is_empty()),
-        values_f32: values.1.filter(|v| !v.is_empty()),
-        values_str: values.2.filter(|v| !v.is_empty()),
-        default_i64: match &default {
-            Some(Data::I64(data)) => data.first().copied().unwrap_or(-1),
-            _ => cx.int("default_int64")?.unwrap_or(-1),
-        },
-        default_f32: match &default {
-            Some(Data::F32(data)) => data.first().copied().unwrap_or(-0.0),
-            _ => cx.float("default_float")?.unwrap_or(-0.0),
-        },
-        default_str: match &default {
-            Some(Data::Str(data)) => data.first().cloned().unwrap_or_default(),
-            _ => cx.string("default_string")?.unwrap_or_else(|| "_Unused".to_owned()),
-        },
-    };
+fn imputer(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
     let x = cx.operand(0)?;
+    let ints = cx.ints("imputed_value_int64s")?.filter(|values| !values.is_empty());
+    let floats = cx.floats("imputed_value_floats")?.filter(|values| !values.is_empty());
+    let op = match (floats, ints) {
+        (Some(values), None) => {
+            let replaced = f64::from(cx.float("replaced_value_float")?.unwrap_or(0.0));
+            TensorOp::Imputer { replaced, values: wide(values) }
+        }
+        (None, Some(values)) if cx.ty(x).element == Element::I64 => {
+            let replaced = cx.int("replaced_value_int64")?.unwrap_or(0) as f64;
+            TensorOp::Imputer { replaced, values: values.iter().map(|&v| v as f64).collect() }
+        }
+        (None, Some(_)) => return Err(Fail::type_mismatch("integer values for a tensor of floats")),
+        _ => return Err(Fail::attribute("the imputer needs either float or integer values")),
+    };
     cx.single(op, vec![x])
+}
+
+fn one_hot(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
+    let ints = cx.ints("cats_int64s")?.filter(|v| !v.is_empty());
+    let strings = cx.strings("cats_strings")?.filter(|v| !v.is_empty());
+    let zeros = cx.flag("zeros", true)?;
+    let x = cx.operand(0)?;
+    cx.single(TensorOp::OneHot { ints, strings, zeros }, vec![x])
+}
+
+/// Columns of several operands as floats, each cut to its declared number of columns.
+fn feature_vectorizer(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
+    let wanted = cx.ints("inputdimensions")?;
+    let mut parts = Vec::new();
+    for (position, id) in cx.operands()?.into_iter().enumerate() {
+        let columns = cx.columns(id)?;
+        let size = wanted.as_ref().and_then(|wanted| wanted.get(position)).map_or(Ok(columns), |&size| {
+            usize::try_from(size).map_err(|_| Fail::attribute(format!("`inputdimensions` holds {size}")))
+        })?;
+        let id = if size < columns { take(cx, id, (0..size).collect())? } else { id };
+        if size > columns {
+            return Err(Fail::unsupported(format!("{columns} columns padded to {size}")));
+        }
+        parts.push(cx.cast(id, Element::F32)?);
+    }
+    cx.single(TensorOp::Concat { axis: 1 }, parts)
+}
+
+fn take(cx: &mut NodeCx<'_, '_>, id: ValueId, indices: Vec<usize>) -> Converted<ValueId> {
+    let axis = cx.ty(id).shape.len().saturating_sub(1);
+    cx.push(TensorOp::Take { axis, indices }, vec![id])
+}
+
+/// Positions of the last axis. onnxruntime gives a vector the shape [1, positions].
+fn array_feature_extractor(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
+    let (x, positions) = (cx.operand(0)?, cx.operand(1)?);
+    let vector = cx.ty(x).shape.len() == 1;
+    if let Some(Data::I64(indices)) = cx.constant(positions).map(|value| &value.data) {
+        let indices: Vec<usize> = indices.iter().map(|&i| usize::try_from(i).unwrap_or(usize::MAX)).collect();
+        let count = indices.len() as i64;
+        let id = take(cx, x, indices)?;
+        let id = if vector { cx.push(TensorOp::Reshape { shape: vec![1, count] }, vec![id])? } else { id };
+        cx.define(id);
+        return Ok(());
+    }
+    if cx.constant(x).is_none() {
+        return Err(Fail::unsupported("positions that are computed from the data; only constant ones are supported"));
+    }
+    // A constant row of labels, looked up by one computed position a row.
+    let table = if vector {
+        let columns = cx.constant(x).map_or(0, |value| value.data.len()) as i64;
+        cx.push(TensorOp::Reshape { shape: vec![1, columns] }, vec![x])?
+    } else {
+        x
+    };
+    let positions = cx.as_matrix(positions)?;
+    if cx.columns(positions)? != 1 {
+        return Err(Fail::unsupported("several computed positions a row"));
+    }
+    let picked = cx.push(TensorOp::GatherRows {}, vec![table, positions])?;
+    cx.single(TensorOp::Reshape { shape: vec![1, -1] }, vec![picked])
 }

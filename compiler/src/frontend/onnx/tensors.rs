@@ -74,22 +74,54 @@ pub(super) fn value(tensor: &TensorProto, limits: &ImportLimits) -> Result<Tenso
             };
             Data::Bool(flags)
         }
-        8 => Data::Str(tensor.string_data.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect()),
+        8 => {
+            let texts = tensor.string_data.iter().map(|text| String::from_utf8(text.clone()));
+            let texts: std::result::Result<Vec<String>, _> = texts.collect();
+            Data::Str(texts.map_err(|_| Diagnostic::new(Code::AttributeInvalid, "a string is not UTF-8"))?)
+        }
         other => {
-            return Err(Diagnostic::new(Code::VariantUnsupported, format!("element type {other} is not supported")));
+            let message = format!("the element type {} is not supported", element_name(other));
+            return Err(Diagnostic::new(Code::VariantUnsupported, message)
+                .help("export the model with 32-bit or 64-bit floats"));
         }
     };
+    let width = match tensor.data_type {
+        1 | 6 | 12 => 4,
+        11 | 7 | 13 => 8,
+        5 | 4 => 2,
+        _ => 1,
+    };
+    if !raw.len().is_multiple_of(width) {
+        return Err(wrong(format!("{} bytes of data for elements of {width} bytes", raw.len())));
+    }
     if data.len() != size {
         return Err(wrong(format!("{} values for shape {shape:?}", data.len())));
     }
     Ok(TensorValue { shape, data })
 }
 
+/// ONNX's name of an element type number.
+pub(super) fn element_name(code: i32) -> String {
+    let name = match code {
+        0 => "undefined",
+        10 => "float16",
+        14 => "complex64",
+        15 => "complex128",
+        16 => "bfloat16",
+        17..=20 => "float8",
+        21 => "uint4",
+        22 => "int4",
+        23 => "float4",
+        _ => return code.to_string(),
+    };
+    name.to_owned()
+}
+
 fn unsigned(values: &[u64]) -> Vec<i64> {
     values.iter().map(|&x| x as i64).collect()
 }
 
-/// The operation that holds a value. Booleans, which constants do not have, are kept as integers.
+/// The operation that holds a value. Booleans, which constants do not have, are kept as integers; the caller casts.
 pub(super) fn constant_op(value: &TensorValue) -> TensorOp {
     let shape = value.shape.clone();
     let (mut f32, mut f64, mut i64, mut str) = (None, None, None, None);

@@ -1,11 +1,11 @@
-//! Tree ensembles of ai.onnx.ml 1 to 5 to one normal form.
+//! The node arrays of tree ensembles, ai.onnx.ml 1 to 5, to one normal form.
 
 use super::node::{Converted, Fail, NodeCx, finite};
 use std::collections::{BTreeMap, BTreeSet};
 use tacit_ir::diag::{Code, Diagnostic};
 use tacit_ir::graph::ValueId;
 use tacit_ir::interp::tensor::Data;
-use tacit_ir::stage::tensor::{Aggregate, Element, Mode, PostTransform, TensorOp};
+use tacit_ir::stage::tensor::{Aggregate, Element, Mode, TensorOp};
 
 /// A node as the file gives it.
 struct RawNode {
@@ -17,16 +17,109 @@ struct RawNode {
     missing_true: bool,
 }
 
-/// Nodes in file order, the roots, and the leaf weights by node.
-struct RawForest {
+/// Trees, checked: every node has at most one parent, children exist, leaves have weights.
+pub(super) struct Forest {
+    /// In file order.
     nodes: Vec<RawNode>,
+    /// Root of each tree.
     roots: Vec<usize>,
+    /// Reachable nodes, parents before children, tree after tree.
+    order: Vec<usize>,
+    /// Position in `order` behind each tree's last node.
+    ends: Vec<usize>,
+    /// `(target, weight)` by leaf.
     leaves: BTreeMap<usize, Vec<(usize, f64)>>,
+    /// Membership sets.
     sets: Vec<Vec<f64>>,
+    /// Whether thresholds or weights are given as 64-bit floats.
     double: bool,
 }
 
-fn index(what: &str, value: i64) -> Converted<usize> {
+/// Which targets a forest scores.
+pub(super) struct Coverage {
+    /// By target: scored on every row.
+    pub(super) always: Vec<bool>,
+    /// By target: scored on some rows, perhaps.
+    pub(super) ever: Vec<bool>,
+}
+
+impl Forest {
+    fn new(
+        nodes: Vec<RawNode>,
+        roots: Vec<usize>,
+        leaves: BTreeMap<usize, Vec<(usize, f64)>>,
+        sets: Vec<Vec<f64>>,
+        double: bool,
+        max_depth: usize,
+    ) -> Converted<Self> {
+        let mut order = Vec::with_capacity(nodes.len());
+        let mut ends = Vec::with_capacity(roots.len());
+        let mut seen = vec![false; nodes.len()];
+        for &root in &roots {
+            let mut stack = vec![(root, 1usize)];
+            while let Some((at, depth)) = stack.pop() {
+                if std::mem::replace(&mut seen[at], true) {
+                    return Err(Fail::attribute("a tree node has two parents"));
+                }
+                if depth > max_depth {
+                    let message = format!("a tree is deeper than {max_depth} levels");
+                    return Err(Fail::Error(Diagnostic::new(Code::ModelTooLarge, message)));
+                }
+                order.push(at);
+                let node = &nodes[at];
+                if node.mode != Mode::Leaf {
+                    stack.push((node.on_false, depth + 1));
+                    stack.push((node.on_true, depth + 1));
+                } else if !leaves.contains_key(&at) {
+                    return Err(Fail::attribute("a leaf has no weight"));
+                }
+            }
+            ends.push(order.len());
+        }
+        Ok(Forest { nodes, roots, order, ends, leaves, sets, double })
+    }
+
+    fn weights(&self, leaf: usize) -> &[(usize, f64)] {
+        self.leaves.get(&leaf).map_or(&[], Vec::as_slice)
+    }
+
+    /// Every `(target, weight)` of the file.
+    pub(super) fn all_weights(&self) -> impl Iterator<Item = (usize, f64)> {
+        self.leaves.values().flatten().copied()
+    }
+
+    /// The most weights that any leaf has.
+    pub(super) fn most_weights_of_a_leaf(&self) -> usize {
+        self.leaves.values().map(Vec::len).max().unwrap_or(0)
+    }
+
+    /// Which of `targets` targets are scored. onnxruntime tells a score of zero from none.
+    pub(super) fn coverage(&self, targets: usize) -> Coverage {
+        let mut coverage = Coverage { always: vec![false; targets], ever: vec![false; targets] };
+        let mut start = 0;
+        for &end in &self.ends {
+            // By target, in how many of the tree's leaves it has a weight.
+            let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
+            let mut leaves = 0;
+            for &at in self.order[start..end].iter().filter(|&&at| self.nodes[at].mode == Mode::Leaf) {
+                leaves += 1;
+                let own: BTreeSet<usize> = self.weights(at).iter().map(|&(target, _)| target).collect();
+                for target in own {
+                    *counts.entry(target).or_default() += 1;
+                }
+            }
+            for (target, count) in counts {
+                coverage.ever[target] = true;
+                coverage.always[target] |= count == leaves;
+            }
+            start = end;
+        }
+        coverage
+    }
+}
+
+/// An attribute value that must not be negative.
+pub(super) fn index(what: &str, value: i64) -> Converted<usize> {
     usize::try_from(value).map_err(|_| Fail::attribute(format!("`{what}` holds {value}")))
 }
 
@@ -54,7 +147,7 @@ impl NodeCx<'_, '_> {
     }
 
     fn check_tree_count(&mut self, nodes: usize) -> Converted<()> {
-        self.importer.tree_nodes += nodes;
+        self.importer.tree_nodes = self.importer.tree_nodes.saturating_add(nodes);
         let limit = self.importer.limits.max_tree_nodes;
         if self.importer.tree_nodes > limit {
             let message = format!("{} tree nodes, the limit is {limit}", self.importer.tree_nodes);
@@ -64,7 +157,7 @@ impl NodeCx<'_, '_> {
     }
 
     /// The node arrays of ai.onnx.ml 1 to 3, with leaf weights under `prefix` (class or target).
-    fn old_forest(&mut self, prefix: &str) -> Converted<RawForest> {
+    pub(super) fn old_forest(&mut self, prefix: &str, targets: usize) -> Converted<Forest> {
         let modes = self.strings("nodes_modes")?.ok_or_else(|| Fail::attribute("`nodes_modes` is missing"))?;
         let len = modes.len();
         self.check_tree_count(len)?;
@@ -124,14 +217,18 @@ impl NodeCx<'_, '_> {
                 Err(Fail::attribute(format!("`{}` has {} items for {count} weights", name(part), values.len())))
             }
         };
-        let (trees, ids, targets) = (part("treeids")?, part("nodeids")?, part("ids")?);
+        let (trees, ids, ids_of_target) = (part("treeids")?, part("nodeids")?, part("ids")?);
         finite("leaf weight", &weights)?;
         for at in 0..count {
             let node = position.get(&(trees[at], ids[at]));
             let node = node.ok_or_else(|| {
                 Fail::attribute(format!("a weight for node {} of tree {}, which does not exist", ids[at], trees[at]))
             })?;
-            leaves.entry(*node).or_default().push((index(&name("ids"), targets[at])?, weights[at]));
+            let target = index(&name("ids"), ids_of_target[at])?;
+            if target >= targets {
+                return Err(Fail::attribute(format!("a leaf weight for target {target} of {targets}")));
+            }
+            leaves.entry(*node).or_default().push((target, weights[at]));
         }
         // A tree's root is its first node; a root that is somebody's child is a cycle.
         let mut roots = Vec::new();
@@ -145,54 +242,47 @@ impl NodeCx<'_, '_> {
                     )));
                 }
                 roots.push(at);
+            } else if tree[at] != tree[at - 1] {
+                return Err(Fail::attribute(format!("the nodes of tree {} do not follow each other", tree[at])));
             }
         }
-        Ok(RawForest { nodes, roots, leaves, sets: Vec::new(), double: double || double_weights })
+        let double = double || double_weights;
+        Forest::new(nodes, roots, leaves, Vec::new(), double, self.importer.limits.max_tree_depth)
     }
 
-    /// Emits the forest as one operation, nodes renumbered so that children come after parents.
-    fn emit(&mut self, forest: RawForest, targets: usize, aggregate: Aggregate, base: Vec<f64>) -> Converted<ValueId> {
-        let x = self.operand(0)?;
-        let x = self.as_matrix(x)?;
-        let x = self.as_float(x)?;
+    /// Emits the forest as one operation on operand 0, for the leaf weights of these targets, in their order.
+    pub(super) fn emit(
+        &mut self,
+        forest: &Forest,
+        targets: &[usize],
+        aggregate: Aggregate,
+        base: Vec<f64>,
+    ) -> Converted<ValueId> {
+        let x = self.features()?;
         let columns = self.columns(x)?;
-        let single = !(forest.double && self.ty(x).element == Element::F64);
-        finite("base value", &base)?;
-        let mut order = Vec::with_capacity(forest.nodes.len());
-        let mut number = vec![usize::MAX; forest.nodes.len()];
-        for &root in &forest.roots {
-            let mut stack = vec![(root, 1usize)];
-            while let Some((at, depth)) = stack.pop() {
-                if number[at] != usize::MAX {
-                    return Err(Fail::attribute("a tree node has two parents"));
-                }
-                if depth > self.importer.limits.max_tree_depth {
-                    let message = format!("a tree is deeper than {} levels", self.importer.limits.max_tree_depth);
-                    return Err(Fail::Error(Diagnostic::new(Code::ModelTooLarge, message)));
-                }
-                number[at] = order.len();
-                order.push(at);
-                let node = &forest.nodes[at];
-                if node.mode != Mode::Leaf {
-                    stack.push((node.on_false, depth + 1));
-                    stack.push((node.on_true, depth + 1));
-                }
-            }
+        let single = self.ty(x).element != Element::F64;
+        if forest.double && single {
+            return Err(Fail::type_mismatch("64-bit thresholds or weights on 32-bit features"));
         }
+        finite("base value", &base)?;
+        let mut number = vec![usize::MAX; forest.nodes.len()];
+        for (new, &at) in forest.order.iter().enumerate() {
+            number[at] = new;
+        }
+        let positions: BTreeMap<usize, usize> = targets.iter().enumerate().map(|(at, &target)| (target, at)).collect();
         let mut op = Emitted::default();
-        for &at in &order {
+        for &at in &forest.order {
             let node = &forest.nodes[at];
             op.mode.push(node.mode);
             if node.mode == Mode::Leaf {
                 op.feature.push(0);
                 op.threshold.push(0.0);
                 op.on_true.push(op.leaf_target.len());
-                for &(target, weight) in forest.leaves.get(&at).map_or(&[][..], Vec::as_slice) {
-                    if target >= targets {
-                        return Err(Fail::attribute(format!("a leaf weight for target {target} of {targets}")));
+                for &(target, weight) in forest.weights(at) {
+                    if let Some(&position) = positions.get(&target) {
+                        op.leaf_target.push(position);
+                        op.leaf_weight.push(weight);
                     }
-                    op.leaf_target.push(target);
-                    op.leaf_weight.push(weight);
                 }
                 op.on_false.push(op.leaf_target.len());
             } else {
@@ -212,7 +302,7 @@ impl NodeCx<'_, '_> {
             }
         }
         let op = TensorOp::TreeEnsemble {
-            targets,
+            targets: targets.len(),
             aggregate,
             single,
             base,
@@ -223,7 +313,7 @@ impl NodeCx<'_, '_> {
             on_true: op.on_true,
             on_false: op.on_false,
             missing_true: op.missing_true,
-            sets: forest.sets.into(),
+            sets: forest.sets.clone().into(),
             leaf_target: op.leaf_target,
             leaf_weight: op.leaf_weight,
         };
@@ -243,78 +333,8 @@ struct Emitted {
     leaf_weight: Vec<f64>,
 }
 
-fn aggregate(name: Option<&str>) -> Converted<Aggregate> {
-    Ok(match name {
-        None | Some("SUM") => Aggregate::Sum,
-        Some("AVERAGE") => Aggregate::Average,
-        Some("MIN") => Aggregate::Min,
-        Some("MAX") => Aggregate::Max,
-        Some(other) => return Err(Fail::attribute(format!("`aggregate_function` is `{other}`"))),
-    })
-}
-
-pub(super) fn regressor(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
-    let forest = cx.old_forest("target")?;
-    let targets = index("n_targets", cx.int("n_targets")?.unwrap_or(1))?;
-    if targets == 0 || targets > 100_000 {
-        return Err(Fail::attribute(format!("`n_targets` is {targets}")));
-    }
-    let base = cx.reals("base_values")?.map(|(values, _)| values).unwrap_or_default();
-    let aggregate = aggregate(cx.string("aggregate_function")?.as_deref())?;
-    if !base.is_empty() && base.len() != targets {
-        return Err(Fail::attribute(format!("{} base values for {targets} targets", base.len())));
-    }
-    let raw = cx.emit(forest, targets, aggregate, base)?;
-    let kind = cx.post_transform()?;
-    finish_scores(cx, raw, kind)
-}
-
-/// The node's scores as onnxruntime's `write_scores` gives them.
-pub(super) fn finish_scores(cx: &mut NodeCx<'_, '_>, raw: ValueId, kind: PostTransform) -> Converted<()> {
-    // It transforms a single score by PROBIT only.
-    let single = cx.columns(raw)? == 1;
-    let transforms = kind != PostTransform::None && (!single || kind == PostTransform::Probit);
-    let scores = if transforms { cx.push(TensorOp::PostTransform { kind }, vec![raw])? } else { raw };
-    cx.define(scores);
-    Ok(())
-}
-
-pub(super) fn classifier(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
-    let forest = cx.old_forest("class")?;
-    let labels = cx.class_labels("classlabels_int64s", "classlabels_strings")?;
-    let labels = labels.ok_or_else(|| Fail::attribute("the classifier has no class labels"))?;
-    let classes = labels.len();
-    let base = cx.reals("base_values")?.map(|(values, _)| values).unwrap_or_default();
-    let kind = cx.post_transform()?;
-    let scored: BTreeSet<usize> = forest.leaves.values().flatten().map(|&(target, _)| target).collect();
-    let positive = forest.leaves.values().flatten().all(|&(_, weight)| weight >= 0.0);
-    if classes == 2 && scored.len() <= 1 {
-        // onnxruntime's binary case: the one score, whatever class it is named for, counts for the second class.
-        let mut forest = forest;
-        for (target, _) in forest.leaves.values_mut().flatten() {
-            *target = 0;
-        }
-        let base = if base.is_empty() { base } else { vec![base[base.len() - 1]] };
-        let raw = cx.emit(forest, 1, Aggregate::Sum, base)?;
-        let position = cx.push(TensorOp::BinaryLabel { threshold: if positive { 0.5 } else { 0.0 } }, vec![raw])?;
-        let label = cx.labels(position, &labels)?;
-        let scores = cx.push(TensorOp::BinaryScores { positive, kind }, vec![raw])?;
-        cx.define(label);
-        cx.define(scores);
-        return Ok(());
-    }
-    if !base.is_empty() && base.len() != classes {
-        return Err(Fail::attribute(format!("{} base values for {classes} classes", base.len())));
-    }
-    let raw = cx.emit(forest, classes, Aggregate::Sum, base)?;
-    let position = cx.push(TensorOp::ArgMax { axis: 1, least: false, last: false }, vec![raw])?;
-    let label = cx.labels(position, &labels)?;
-    cx.define(label);
-    finish_scores(cx, raw, kind)
-}
-
-/// ai.onnx.ml 5's TreeEnsemble.
-pub(super) fn ensemble(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
+/// The node arrays of ai.onnx.ml 5's TreeEnsemble.
+pub(super) fn new_forest(cx: &mut NodeCx<'_, '_>, targets: usize) -> Converted<Forest> {
     let tensor = |cx: &NodeCx<'_, '_>, name: &str| -> Converted<Option<(Data, Vec<f64>)>> {
         cx.tensor_attribute(name)?
             .map(|value| {
@@ -325,7 +345,11 @@ pub(super) fn ensemble(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
     };
     let required =
         |name: &str, value: Option<Vec<i64>>| value.ok_or_else(|| Fail::attribute(format!("`{name}` is missing")));
-    let (_, codes) = tensor(cx, "nodes_modes")?.ok_or_else(|| Fail::attribute("`nodes_modes` is missing"))?;
+    let codes = match tensor(cx, "nodes_modes")? {
+        Some((Data::I64(codes), _)) => codes,
+        Some(_) => return Err(Fail::attribute("`nodes_modes` is not a tensor of integers")),
+        None => return Err(Fail::attribute("`nodes_modes` is missing")),
+    };
     let (split_data, splits) =
         tensor(cx, "nodes_splits")?.ok_or_else(|| Fail::attribute("`nodes_splits` is missing"))?;
     let len = codes.len();
@@ -366,7 +390,11 @@ pub(super) fn ensemble(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
                 // A leaf may be shared in the file; each use becomes a node of its own behind the inner ones.
                 (true, true, _) => {
                     let node = len + leaves.len();
-                    leaves.insert(node, vec![(index("leaf_targetids", leaf_targets[id])?, leaf_weights[id])]);
+                    let target = index("leaf_targetids", leaf_targets[id])?;
+                    if target >= targets {
+                        return Err(Fail::attribute(format!("a leaf weight for target {target} of {targets}")));
+                    }
+                    leaves.insert(node, vec![(target, leaf_weights[id])]);
                     Ok(node)
                 }
                 (false, _, true) => Ok(id),
@@ -375,7 +403,7 @@ pub(super) fn ensemble(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
         };
         let (on_true, on_false) =
             (child(true_ids[at], true_leafs[at] != 0)?, child(false_ids[at], false_leafs[at] != 0)?);
-        let mode = match codes[at] as i64 {
+        let mode = match codes[at] {
             0 => Mode::Leq,
             1 => Mode::Lt,
             2 => Mode::Gte,
@@ -388,6 +416,9 @@ pub(super) fn ensemble(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
         let threshold = if mode == Mode::Member {
             let set =
                 member_sets.next().ok_or_else(|| Fail::attribute("fewer membership sets than nodes that use one"))?;
+            if set.iter().any(|value| value.is_infinite()) {
+                return Err(Fail::Error(Diagnostic::new(Code::WeightNotFinite, "a membership set holds infinity")));
+            }
             sets.push(set.to_vec());
             (sets.len() - 1) as f64
         } else {
@@ -415,26 +446,6 @@ pub(super) fn ensemble(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
         })
         .collect::<Converted<_>>()?;
     // A tree of one leaf is written as a node whose two children are that leaf; it stays a test with equal branches.
-    let targets = index("n_targets", cx.int("n_targets")?.unwrap_or(1))?;
-    if targets == 0 || targets > 100_000 {
-        return Err(Fail::attribute(format!("`n_targets` is {targets}")));
-    }
-    let aggregate = match cx.int("aggregate_function")?.unwrap_or(1) {
-        0 => Aggregate::Average,
-        1 => Aggregate::Sum,
-        2 => Aggregate::Min,
-        3 => Aggregate::Max,
-        other => return Err(Fail::attribute(format!("`aggregate_function` is {other}"))),
-    };
-    let kind = match cx.int("post_transform")?.unwrap_or(0) {
-        0 => PostTransform::None,
-        1 => PostTransform::Softmax,
-        2 => PostTransform::Logistic,
-        3 => PostTransform::SoftmaxZero,
-        4 => PostTransform::Probit,
-        other => return Err(Fail::attribute(format!("`post_transform` is {other}"))),
-    };
     let double = matches!(split_data, Data::F64(_));
-    let raw = cx.emit(RawForest { nodes, roots, leaves, sets, double }, targets, aggregate, Vec::new())?;
-    finish_scores(cx, raw, kind)
+    Forest::new(nodes, roots, leaves, sets, double, cx.importer.limits.max_tree_depth)
 }

@@ -23,8 +23,27 @@ pub(super) fn unary(kind: UnaryKind, x: &TensorValue) -> Result<TensorValue, Fau
                             }
                         }
                         UnaryKind::Tanh => x.tanh(),
-                        UnaryKind::Relu => x.max(0.0),
+                        // NaN stays NaN, which `max` would drop.
+                        UnaryKind::Relu => {
+                            if x < 0.0 {
+                                0.0
+                            } else {
+                                x
+                            }
+                        }
                         UnaryKind::Floor => x.floor(),
+                        UnaryKind::Ceil => x.ceil(),
+                        UnaryKind::Round => x.round_ties_even(),
+                        UnaryKind::Erf => libm::erf(f64::from(x)) as $ty,
+                        UnaryKind::Softplus => {
+                            if x > 0.0 {
+                                x + (-x).exp().ln_1p()
+                            } else {
+                                x.exp().ln_1p()
+                            }
+                        }
+                        UnaryKind::Sin => x.sin(),
+                        UnaryKind::Cos => x.cos(),
                         UnaryKind::Sign => {
                             if x == 0.0 {
                                 0.0
@@ -33,7 +52,7 @@ pub(super) fn unary(kind: UnaryKind, x: &TensorValue) -> Result<TensorValue, Fau
                             }
                         }
                         UnaryKind::Reciprocal => 1.0 / x,
-                        UnaryKind::Not | UnaryKind::IsNan => x,
+                        UnaryKind::Not | UnaryKind::IsNan | UnaryKind::IsInf => x,
                     }
                 })
                 .collect()
@@ -42,6 +61,8 @@ pub(super) fn unary(kind: UnaryKind, x: &TensorValue) -> Result<TensorValue, Fau
     let data = match (&x.data, kind) {
         (Data::F32(data), UnaryKind::IsNan) => Data::Bool(data.iter().map(|x| x.is_nan()).collect()),
         (Data::F64(data), UnaryKind::IsNan) => Data::Bool(data.iter().map(|x| x.is_nan()).collect()),
+        (Data::F32(data), UnaryKind::IsInf) => Data::Bool(data.iter().map(|x| x.is_infinite()).collect()),
+        (Data::F64(data), UnaryKind::IsInf) => Data::Bool(data.iter().map(|x| x.is_infinite()).collect()),
         (Data::Bool(data), UnaryKind::Not) => Data::Bool(data.iter().map(|x| !x).collect()),
         (Data::F32(data), _) => Data::F32(float!(data, f32)),
         (Data::F64(data), _) => Data::F64(float!(data, f64)),
@@ -124,6 +145,11 @@ pub(super) fn binary(kind: BinaryKind, a: &TensorValue, b: &TensorValue) -> Resu
                     } else {
                         y
                     },
+                K::Mod => {
+                    let rest = x % y;
+                    if rest != 0.0 && (rest < 0.0) != (y < 0.0) { rest + y } else { rest }
+                }
+                K::Fmod => x % y,
                 _ =>
                     if x.is_nan() || x < y {
                         x
@@ -142,14 +168,26 @@ pub(super) fn binary(kind: BinaryKind, a: &TensorValue, b: &TensorValue) -> Resu
         (Data::Bool(a), Data::Bool(b)) if comparison => Data::Bool(compare!(a, b)),
         (Data::Bool(a), Data::Bool(b)) if kind == K::And => Data::Bool(pairs!(a, b, |&x: &bool, &y: &bool| x && y)),
         (Data::Bool(a), Data::Bool(b)) if kind == K::Or => Data::Bool(pairs!(a, b, |&x: &bool, &y: &bool| x || y)),
+        (Data::Bool(a), Data::Bool(b)) if kind == K::Xor => Data::Bool(pairs!(a, b, |&x: &bool, &y: &bool| x != y)),
+        (Data::I64(_), Data::I64(b))
+            if matches!(kind, K::Div | K::Mod | K::Fmod) && of_b.iter().any(|&j| b[j] == 0) =>
+        {
+            return Err(Fault::Value("an integer division by zero".to_owned()));
+        }
         (Data::F32(a), Data::F32(b)) => Data::F32(float!(a, b, f32)),
         (Data::F64(a), Data::F64(b)) => Data::F64(float!(a, b, f64)),
         (Data::I64(a), Data::I64(b)) => Data::I64(pairs!(a, b, |&x: &i64, &y: &i64| match kind {
             K::Add => x.wrapping_add(y),
             K::Sub => x.wrapping_sub(y),
             K::Mul => x.wrapping_mul(y),
-            K::Div => x.checked_div(y).unwrap_or(0),
-            K::Pow => x.wrapping_pow(u32::try_from(y).unwrap_or(0)),
+            K::Div => x.wrapping_div(y),
+            // As onnxruntime, through floats, so that a negative exponent rounds to zero.
+            K::Pow => (x as f64).powf(y as f64) as i64,
+            K::Mod => {
+                let rest = x.wrapping_rem(y);
+                if rest != 0 && (rest < 0) != (y < 0) { rest + y } else { rest }
+            }
+            K::Fmod => x.wrapping_rem(y),
             K::Max => x.max(y),
             _ => x.min(y),
         })),

@@ -22,7 +22,13 @@ fn around(shape: &[usize], axis: usize) -> (usize, usize, usize) {
 pub(super) fn concat(all: &[&TensorValue], axis: usize) -> Result<TensorValue, Fault> {
     let first = all.first().ok_or_else(|| "nothing to concatenate".to_owned())?;
     let (outer, _, inner) = around(&first.shape, axis);
-    if all.iter().any(|x| around(&x.shape, axis).0 != outer || x.data.element() != first.data.element()) {
+    let fits = |x: &TensorValue| {
+        let others =
+            |shape: &[usize]| shape.iter().enumerate().filter(|(at, _)| *at != axis).map(|(_, &d)| d).collect();
+        let (own, wanted): (Vec<usize>, Vec<usize>) = (others(&x.shape), others(&first.shape));
+        own == wanted && x.data.element() == first.data.element()
+    };
+    if !all.iter().all(|x| fits(x)) {
         return Err(Fault::Shape("tensors with different row counts side by side".to_owned()));
     }
     let mut shape = first.shape.clone();
@@ -75,42 +81,125 @@ pub(super) fn transpose(x: &TensorValue, order: &[usize]) -> Result<TensorValue,
     Ok(TensorValue { shape: shape.clone(), data })
 }
 
-pub(super) fn reduce(x: &TensorValue, kind: ReduceKind, axes: &[usize]) -> Result<TensorValue, Fault> {
-    axes.iter().try_fold(x.clone(), |x, &axis| {
-        // Norms compose only when taken at once; several axes are flattened by the importer.
-        let (outer, size, inner) = around(&x.shape, axis);
-        let mut shape = x.shape.clone();
-        shape[axis] = 1;
-        macro_rules! fold {
-            ($data:expr, $ty:ty) => {
-                (0..outer * inner)
-                    .map(|at| {
-                        let (o, i) = (at / inner, at % inner);
-                        let items = (0..size).map(|s| $data[(o * size + s) * inner + i]);
-                        match kind {
-                            ReduceKind::Sum => items.sum::<$ty>(),
-                            ReduceKind::Mean => items.sum::<$ty>() / size as $ty,
-                            ReduceKind::Max => items.fold(<$ty>::MIN, |a, b| if b > a { b } else { a }),
-                            ReduceKind::Min => items.fold(<$ty>::MAX, |a, b| if b < a { b } else { a }),
-                            ReduceKind::L2 => (items.map(|x| x * x).sum::<$ty>() as f64).sqrt() as $ty,
-                            ReduceKind::L1 => items.map(|x| if x < 0 as $ty { -x } else { x }).sum::<$ty>(),
-                            ReduceKind::SumSquare => items.map(|x| x * x).sum::<$ty>(),
-                            ReduceKind::Prod => items.product::<$ty>(),
-                        }
-                    })
-                    .collect()
-            };
+/// For each position of the input, the position of the reduced value it belongs to; and the reduced shape.
+fn reduced_positions(shape: &[usize], axes: &[usize]) -> (Vec<usize>, Vec<usize>) {
+    let reduced: Vec<usize> =
+        shape.iter().enumerate().map(|(axis, &size)| if axes.contains(&axis) { 1 } else { size }).collect();
+    let size: usize = shape.iter().product();
+    let position = |flat: usize| {
+        let (mut rest, mut at, mut stride) = (flat, 0, 1);
+        for (&size, &kept) in shape.iter().zip(&reduced).rev() {
+            if kept != 1 {
+                at += rest % size * stride;
+            }
+            rest /= size;
+            stride *= kept;
         }
-        let data = match &x.data {
-            Data::F32(data) => Data::F32(fold!(data, f32)),
-            Data::F64(data) => Data::F64(fold!(data, f64)),
-            Data::I64(data) if size > 0 => Data::I64(fold!(data, i64)),
-            _ => {
-                return Err(Fault::Shape(format!("`{}` of {} values", kind.as_str(), x.data.element().as_str())));
+        at
+    };
+    ((0..size).map(position).collect(), reduced)
+}
+
+/// Reduces over axes. Floats are summed in double precision: onnxruntime's order of summation is not specified.
+pub(super) fn reduce(x: &TensorValue, kind: ReduceKind, axes: &[usize]) -> Result<TensorValue, Fault> {
+    let (positions, shape) = reduced_positions(&x.shape, axes);
+    let count = shape.iter().product::<usize>();
+    let per_value = positions.len().checked_div(count).unwrap_or(0);
+    if per_value == 0 && matches!(kind, ReduceKind::Max | ReduceKind::Min | ReduceKind::Mean) {
+        return Err(Fault::Shape(format!("`{}` of no values", kind.as_str())));
+    }
+    let data = match &x.data {
+        Data::I64(data) => Data::I64(reduce_ints(data, kind, &positions, count, per_value)),
+        Data::F32(_) | Data::F64(_) => {
+            let values = x.to_f64().unwrap_or_default();
+            let sums = reduce_floats(&values, kind, &positions, count, per_value);
+            match x.data {
+                Data::F32(_) => Data::F32(sums.into_iter().map(|x| x as f32).collect()),
+                _ => Data::F64(sums),
+            }
+        }
+        other => return Err(Fault::Shape(format!("`{}` of {} values", kind.as_str(), other.element().as_str()))),
+    };
+    Ok(TensorValue { shape, data })
+}
+
+fn reduce_floats(x: &[f64], kind: ReduceKind, positions: &[usize], count: usize, per_value: usize) -> Vec<f64> {
+    use ReduceKind as K;
+    let start = match kind {
+        K::Max | K::LogSumExp => f64::NEG_INFINITY,
+        K::Min => f64::INFINITY,
+        K::Prod => 1.0,
+        K::Sum | K::Mean | K::L1 | K::L2 | K::SumSquare => 0.0,
+    };
+    let mut out = vec![start; count];
+    for (&at, &x) in positions.iter().zip(x) {
+        let sum = &mut out[at];
+        *sum = match kind {
+            K::Sum | K::Mean => *sum + x,
+            K::L1 => *sum + x.abs(),
+            K::L2 | K::SumSquare => *sum + x * x,
+            K::Prod => *sum * x,
+            K::Max | K::LogSumExp => {
+                if x > *sum || x.is_nan() {
+                    x
+                } else {
+                    *sum
+                }
+            }
+            K::Min => {
+                if x < *sum || x.is_nan() {
+                    x
+                } else {
+                    *sum
+                }
             }
         };
-        Ok(TensorValue { shape, data })
-    })
+    }
+    match kind {
+        K::Mean => out.iter().map(|sum| sum / per_value as f64).collect(),
+        K::L2 => out.into_iter().map(f64::sqrt).collect(),
+        K::LogSumExp => {
+            let greatest: Vec<f64> = out.iter().map(|&max| if max.is_finite() { max } else { 0.0 }).collect();
+            let mut sums = vec![0.0; count];
+            for (&at, &x) in positions.iter().zip(x) {
+                sums[at] += (x - greatest[at]).exp();
+            }
+            sums.into_iter().zip(greatest).map(|(sum, max)| sum.ln() + max).collect()
+        }
+        K::Sum | K::L1 | K::SumSquare | K::Prod | K::Max | K::Min => out,
+    }
+}
+
+fn reduce_ints(x: &[i64], kind: ReduceKind, positions: &[usize], count: usize, per_value: usize) -> Vec<i64> {
+    use ReduceKind as K;
+    let start = match kind {
+        K::Max => i64::MIN,
+        K::Min => i64::MAX,
+        K::Prod => 1,
+        K::Sum | K::Mean | K::L1 | K::L2 | K::SumSquare | K::LogSumExp => 0,
+    };
+    let mut out = vec![start; count];
+    for (&at, &x) in positions.iter().zip(x) {
+        let sum = &mut out[at];
+        *sum = match kind {
+            K::Sum | K::Mean => sum.wrapping_add(x),
+            K::L1 => sum.wrapping_add(x.wrapping_abs()),
+            K::L2 | K::SumSquare => sum.wrapping_add(x.wrapping_mul(x)),
+            K::Prod => sum.wrapping_mul(x),
+            K::Max => (*sum).max(x),
+            K::Min => (*sum).min(x),
+            K::LogSumExp => *sum,
+        };
+    }
+    match kind {
+        K::Mean => out.into_iter().map(|sum| sum.wrapping_div(per_value.max(1) as i64)).collect(),
+        K::L2 => out.into_iter().map(|sum| (sum as f64).sqrt() as i64).collect(),
+        K::LogSumExp => {
+            let values: Vec<f64> = x.iter().map(|&x| x as f64).collect();
+            reduce_floats(&values, kind, positions, count, per_value).into_iter().map(|x| x as i64).collect()
+        }
+        K::Sum | K::L1 | K::SumSquare | K::Prod | K::Max | K::Min => out,
+    }
 }
 
 pub(super) fn softmax(x: &TensorValue, axis: usize, log: bool) -> Result<TensorValue, Fault> {
@@ -167,10 +256,81 @@ pub(super) fn gather_rows(x: &TensorValue, positions: &TensorValue) -> Result<Te
     let row_of = |at: usize| if rows == 1 { 0 } else { at / per_row.max(1) };
     let mut picked = Vec::with_capacity(indices.len());
     for (at, &index) in indices.iter().enumerate() {
-        let column = usize::try_from(index).ok().filter(|&column| column < columns && row_of(at) < rows);
-        picked
-            .push(row_of(at) * columns + column.ok_or_else(|| Fault::Value(format!("position {index} of {columns}")))?);
+        let from_start = if index < 0 { index.wrapping_add(columns as i64) } else { index };
+        let column = usize::try_from(from_start).ok().filter(|&column| column < columns && row_of(at) < rows);
+        let column = column.ok_or_else(|| Fault::Value(format!("position {index} of {columns}")))?;
+        picked.push(row_of(at) * columns + column);
     }
     let data = map_data!(&x.data, items => picked.iter().map(|&at| items[at].to_owned()).collect());
     Ok(TensorValue { shape: positions.shape.clone(), data })
+}
+
+/// The greatest (or least) values along an axis, or their positions.
+pub(super) fn top_k(
+    x: &TensorValue,
+    axis: usize,
+    count: usize,
+    least: bool,
+    positions: bool,
+) -> Result<TensorValue, Fault> {
+    let (outer, size, inner) = around(&x.shape, axis);
+    let values = x.to_f64().ok_or_else(|| "the greatest of strings".to_owned())?;
+    let count = count.min(size);
+    let mut chosen = vec![0usize; outer * count * inner];
+    for (o, i) in (0..outer).flat_map(|o| (0..inner).map(move |i| (o, i))) {
+        let value = |s: usize| values[(o * size + s) * inner + i];
+        let mut order: Vec<usize> = (0..size).collect();
+        // A stable sort keeps the first of equal values first.
+        order.sort_by(|&a, &b| if least { value(a).total_cmp(&value(b)) } else { value(b).total_cmp(&value(a)) });
+        for (rank, s) in order.into_iter().take(count).enumerate() {
+            chosen[(o * count + rank) * inner + i] = s;
+        }
+    }
+    let mut shape = x.shape.clone();
+    shape[axis] = count;
+    if positions {
+        return Ok(TensorValue { shape, data: Data::I64(chosen.into_iter().map(|s| s as i64).collect()) });
+    }
+    let at = |flat: usize| {
+        let (o, i) = (flat / (count * inner).max(1), flat % inner.max(1));
+        (o * size + chosen[flat]) * inner + i
+    };
+    Ok(TensorValue { shape, data: x.data.pick((0..outer * count * inner).map(at)) })
+}
+
+/// Values repeated along axes, each position of the result reading `own % size` of the input.
+pub(super) fn tile(x: &TensorValue, repeats: &[usize]) -> Result<TensorValue, Fault> {
+    let shape: Vec<usize> = x.shape.iter().zip(repeats).map(|(size, times)| size * times).collect();
+    Ok(spread(x, shape))
+}
+
+/// Broadcast to a shape, -1 being the batch.
+pub(super) fn expand(x: &TensorValue, shape: &[i64], like: Option<&TensorValue>) -> Result<TensorValue, Fault> {
+    // The batch is wherever a varying size is: the operand's own first, else the model for it.
+    let own = (x.shape.len() == shape.len())
+        .then(|| shape.iter().zip(&x.shape).find(|(dim, size)| **dim == -1 && **size != 1).map(|(_, size)| *size));
+    let rows = own.flatten().or_else(|| like.map(TensorValue::rows)).unwrap_or(1);
+    let shape: Vec<usize> = shape.iter().map(|&dim| usize::try_from(dim).unwrap_or(rows)).collect();
+    let offset = shape.len().checked_sub(x.shape.len()).ok_or_else(|| "an expansion to fewer axes".to_owned())?;
+    if x.shape.iter().zip(&shape[offset..]).any(|(&own, &wanted)| own != 1 && own != wanted) {
+        return Err(Fault::Shape(format!("{:?} does not expand to {shape:?}", x.shape)));
+    }
+    let mut padded = vec![1; offset];
+    padded.extend(&x.shape);
+    Ok(spread(&TensorValue { shape: padded, data: x.data.clone() }, shape))
+}
+
+fn spread(x: &TensorValue, shape: Vec<usize>) -> TensorValue {
+    let size: usize = shape.iter().product();
+    let position = |flat: usize| {
+        let (mut rest, mut at, mut stride) = (flat, 0, 1);
+        for (&size, &own) in shape.iter().zip(&x.shape).rev() {
+            at += rest % size % own.max(1) * stride;
+            rest /= size;
+            stride *= own;
+        }
+        at
+    };
+    let data = x.data.pick((0..size).map(position));
+    TensorValue { shape, data }
 }

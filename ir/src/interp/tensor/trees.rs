@@ -1,6 +1,6 @@
 //! Tree ensembles, compared and summed as onnxruntime does.
 
-use super::{Fault, TensorValue};
+use super::{Data, Fault, TensorValue};
 use crate::stage::tensor::{Aggregate, Mode};
 use std::collections::BTreeSet;
 
@@ -31,7 +31,12 @@ impl Forest<'_> {
             let row: Vec<f64> = row.iter().map(|&x| if self.single { f64::from(x as f32) } else { x }).collect();
             out.extend(self.row(&row));
         }
-        Ok(TensorValue::f32(vec![x.rows(), self.targets], out))
+        let shape = vec![x.rows(), self.targets];
+        Ok(if self.single {
+            TensorValue::f32(shape, out.into_iter().map(|x| x as f32).collect())
+        } else {
+            TensorValue { shape, data: Data::F64(out) }
+        })
     }
 
     fn leaf(&self, root: usize, row: &[f64]) -> usize {
@@ -54,31 +59,28 @@ impl Forest<'_> {
         node
     }
 
-    fn row(&self, row: &[f64]) -> Vec<f32> {
+    /// Scores of a row; onnxruntime sums in the type of the thresholds, in the order of the trees.
+    fn row(&self, row: &[f64]) -> Vec<f64> {
+        let rounded = |x: f64| if self.single { f64::from(x as f32) } else { x };
         let mut scores: Vec<Option<f64>> = vec![None; self.targets];
         for &root in self.roots {
             let leaf = self.leaf(root, row);
             for at in self.on_true[leaf]..self.on_false[leaf] {
                 let score = &mut scores[self.leaf_target[at]];
-                let weight = self.leaf_weight[at];
+                let weight = rounded(self.leaf_weight[at]);
                 *score = Some(match (*score, self.aggregate) {
                     (None, _) => weight,
-                    // onnxruntime sums in the type of the weights.
-                    (Some(sum), Aggregate::Sum | Aggregate::Average) if self.single => {
-                        f64::from(sum as f32 + weight as f32)
-                    }
-                    (Some(sum), Aggregate::Sum | Aggregate::Average) => sum + weight,
-                    (Some(sum), Aggregate::Min) => sum.min(weight),
-                    (Some(sum), Aggregate::Max) => sum.max(weight),
+                    (Some(sum), Aggregate::Sum | Aggregate::Average) => rounded(sum + weight),
+                    (Some(least), Aggregate::Min) => least.min(weight),
+                    (Some(greatest), Aggregate::Max) => greatest.max(weight),
                 });
             }
         }
         let finish = |(target, score): (usize, Option<f64>)| {
             let score = score.unwrap_or(0.0);
-            let score =
-                if self.aggregate == Aggregate::Average { score / self.roots.len().max(1) as f64 } else { score };
-            let base = self.base.get(target).copied().unwrap_or(0.0);
-            if self.single { score as f32 + base as f32 } else { (score + base) as f32 }
+            let trees = self.roots.len().max(1) as f64;
+            let score = if self.aggregate == Aggregate::Average { rounded(score / trees) } else { score };
+            rounded(score + rounded(self.base.get(target).copied().unwrap_or(0.0)))
         };
         scores.into_iter().enumerate().map(finish).collect()
     }

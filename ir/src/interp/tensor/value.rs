@@ -141,8 +141,8 @@ impl TensorValue {
             (Data::Bool(data), Element::Str) => {
                 Data::Str(data.iter().map(|&x| if x { "1" } else { "0" }.to_owned()).collect())
             }
-            (Data::F32(data), Element::Str) => Data::Str(data.iter().map(|x| float_text(f64::from(*x), 8)).collect()),
-            (Data::F64(data), Element::Str) => Data::Str(data.iter().map(|x| float_text(*x, 17)).collect()),
+            (Data::F32(data), Element::Str) => Data::Str(data.iter().map(|x| float_text(f64::from(*x))).collect()),
+            (Data::F64(data), Element::Str) => Data::Str(data.iter().map(|x| float_text(*x)).collect()),
             (Data::I64(data), Element::F32) => Data::F32(data.iter().map(|&x| x as f32).collect()),
             (_, Element::F32) => Data::F32(self.to_f32().unwrap_or_default()),
             (_, Element::F64) => Data::F64(self.to_f64().unwrap_or_default()),
@@ -158,13 +158,62 @@ fn parse_all<T: std::str::FromStr>(data: &[String]) -> Result<Vec<T>, String> {
     data.iter().map(|text| text.trim().parse().map_err(|_| format!("`{text}` is not a number"))).collect()
 }
 
-/// C's `%.{digits}g`, which is how onnxruntime casts floats to strings.
-fn float_text(x: f64, digits: usize) -> String {
-    if x == 0.0 || !x.is_finite() {
-        return if x.is_nan() { "NaN".to_owned() } else { format!("{x}").replace("inf", "INF") };
+/// Significant digits with which onnxruntime casts floats of either size to strings.
+const TEXT_DIGITS: i32 = 8;
+
+/// C's `%.8g`, which is how onnxruntime casts floats to strings.
+fn float_text(x: f64) -> String {
+    if x.is_nan() {
+        return "NaN".to_owned();
     }
-    let exponent = x.abs().log10().floor() as i32;
-    let decimals = (digits as i32 - 1 - exponent).max(0) as usize;
-    let text = format!("{x:.decimals$}");
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+    if x.is_infinite() {
+        return if x > 0.0 { "INF" } else { "-INF" }.to_owned();
+    }
+    // The exponent after rounding decides the form, so 9.99999999 counts as 1e1.
+    let scientific = format!("{x:.*e}", (TEXT_DIGITS - 1) as usize);
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let trimmed = |text: &str| {
+        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text.to_owned() }
+    };
+    if (-4..TEXT_DIGITS).contains(&exponent) {
+        let decimals = (TEXT_DIGITS - 1 - exponent).max(0) as usize;
+        trimmed(&format!("{x:.decimals$}"))
+    } else {
+        let sign = if exponent < 0 { '-' } else { '+' };
+        format!("{}e{sign}{:02}", trimmed(mantissa), exponent.abs())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_print_as_onnxruntime_casts_them() {
+        let cases = [
+            (0.1, "0.1"),
+            (1e-7, "1e-07"),
+            (123_456.789, "123456.79"),
+            (1e10, "1e+10"),
+            (-0.0, "-0"),
+            (100.0, "100"),
+            (16_777_216.0, "16777216"),
+            (9.999_999_99, "10"),
+            (0.0001, "0.0001"),
+            (f64::NAN, "NaN"),
+            (f64::NEG_INFINITY, "-INF"),
+        ];
+        for (x, text) in cases {
+            assert_eq!(float_text(x), text);
+        }
+    }
+
+    #[test]
+    fn inputs_convert_only_where_nothing_is_lost() {
+        let whole = TensorValue::f32(vec![2], vec![1.0, -3.0]);
+        assert_eq!(whole.cast_input(Element::I64).unwrap().data, Data::I64(vec![1, -3]));
+        assert!(TensorValue::f32(vec![1], vec![1.5]).cast_input(Element::I64).is_none());
+        assert!(whole.cast_input(Element::Str).is_none());
+    }
 }
