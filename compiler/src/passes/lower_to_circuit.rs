@@ -1,7 +1,9 @@
 //! `lower-to-circuit`: integers to ciphertexts; trees to `decide`, linear maps to `polymul`.
 
 use super::{Ir, PassCx, PassInfo, StageName, diagrams::ill_typed};
+use std::collections::BTreeMap;
 use tacit_ir::diag::{Code, Diagnostic, Result};
+use tacit_ir::diagram::{Atom, Diagram};
 use tacit_ir::graph::Graph;
 use tacit_ir::stage::circuit::{Circuit, CircuitOp};
 use tacit_ir::stage::quant::QuantOp;
@@ -16,6 +18,7 @@ pub(super) static INFO: PassInfo = PassInfo {
 pub(super) fn run(ir: Ir, cx: &mut PassCx<'_>) -> Result<Ir> {
     let Ir::Quant(graph) = ir else { return Ok(ir) };
     let mut counts = (0, 0);
+    let mut shifts: BTreeMap<usize, Vec<i64>> = BTreeMap::new();
     let circuit: Graph<Circuit> = graph.rewrite(|new, _, node, operands, loc| {
         let op = match &node.op {
             QuantOp::Codes { value, single, features } => CircuitOp::Codes {
@@ -27,16 +30,23 @@ pub(super) fn run(ir: Ir, cx: &mut PassCx<'_>) -> Result<Ir> {
             QuantOp::Reals { value, columns } => CircuitOp::Reals { value: value.clone(), columns: *columns },
             QuantOp::Trees { diagram } => {
                 counts.0 += 1;
-                let ranges = diagram.ranges();
-                let widest = ranges.iter().map(|&(low, high)| high.saturating_sub(low)).max().unwrap_or(0);
-                CircuitOp::Decide { log2_delta: log2_delta(widest)?, diagram: diagram.clone() }
+                let (diagram, middles) = centred(diagram);
+                let widest = diagram.ranges().iter().map(|&(low, high)| high.saturating_sub(low)).max().unwrap_or(0);
+                // Operands are numbered in the new graph.
+                shifts.insert(new.values().count(), middles);
+                CircuitOp::Decide { log2_delta: log2_delta(widest)?, diagram }
             }
             QuantOp::Linear { outputs, weights } => {
                 counts.1 += 1;
                 CircuitOp::Polymul { outputs: *outputs, weights: weights.clone() }
             }
             QuantOp::Dequantize { step, offset, exact } => {
-                CircuitOp::Extract { step: step.clone(), offset: offset.clone(), exact: *exact }
+                let mut offset = offset.clone();
+                let middles = operands.first().and_then(|operand| shifts.get(&operand.index()));
+                for ((offset, step), middle) in offset.iter_mut().zip(step).zip(middles.into_iter().flatten()) {
+                    *offset += step * *middle as f64;
+                }
+                CircuitOp::Extract { step: step.clone(), offset, exact: *exact }
             }
         };
         new.push(op, operands, None, loc.clone()).map_err(|why| ill_typed(&why))
@@ -44,6 +54,17 @@ pub(super) fn run(ir: Ir, cx: &mut PassCx<'_>) -> Result<Ir> {
     cx.count("decision diagrams (regime R1)", counts.0);
     cx.count("packed linear maps (regime R0)", counts.1);
     Ok(Ir::Circuit(circuit))
+}
+
+/// The diagram with every output's range centred on zero, and what was taken from each output. Ranges have tightened since
+/// the integers were chosen, and an integer beyond half the torus would be read back with the wrong sign.
+fn centred(diagram: &Diagram) -> (Diagram, Vec<i64>) {
+    let middles: Vec<i64> = diagram.ranges().iter().map(|&(low, high)| low + (high - low) / 2).collect();
+    let mut diagram = diagram.clone();
+    for (slot, middle) in (0..).zip(&middles) {
+        diagram.root.add_atom(Atom::One, slot, -middle);
+    }
+    (diagram, middles)
 }
 
 /// The largest power of two such that the range takes at most 63/64 of the torus: the rest keeps noise from wrapping an

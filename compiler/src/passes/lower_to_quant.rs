@@ -187,14 +187,7 @@ fn trees(graph: &Graph<Tensor>, id: ValueId, quant: &mut Graph<Quant>, cx: &mut 
         root.add(&forms[tree].clone().unwrap_or_default(), 1);
     }
     let slots = *targets as u32;
-    let plain = builder.clone().finish(slots, root.clone());
-    // Centre every output on zero: the torus then needs no sign bit.
-    let mut offset = Vec::with_capacity(*targets);
-    for (slot, (low, high)) in plain.ranges().into_iter().enumerate() {
-        let middle = low + (high - low) / 2;
-        root.add_atom(tacit_ir::diagram::Atom::One, slot as u32, -middle);
-        offset.push(base.get(slot).copied().unwrap_or(0.0) + middle as f64 * scale.step[slot]);
-    }
+    let offset = (0..*targets).map(|slot| base.get(slot).copied().unwrap_or(0.0)).collect();
     let diagram: Diagram = builder.finish(slots, root);
     cx.count("trees", roots.len() as u64);
     cx.count("tests", diagram.nodes.len() as u64);

@@ -229,9 +229,11 @@ impl Stage for Circuit {
             (CircuitOp::Decide { log2_delta, diagram }, [CircuitType::Codes { largest, bits }, rest @ ..]) => {
                 diagram.check(largest, bits)?;
                 let ranges = diagram.ranges();
-                let widest = ranges.iter().map(|&(low, high)| high.saturating_sub(low)).max().unwrap_or(0);
-                if *log2_delta > 63 || widest as u128 >= 1u128 << (64 - log2_delta) {
-                    return Err(format!("a range of {widest} steps of 2^{log2_delta} does not fit the 64-bit torus"));
+                // Integers are read back as signed: both ends must lie within half the torus.
+                let largest = ranges.iter().map(|&(low, high)| low.unsigned_abs().max(high.unsigned_abs())).max();
+                if *log2_delta > 63 || u128::from(largest.unwrap_or(0)) << log2_delta >= 1u128 << 63 {
+                    let largest = largest.unwrap_or(0);
+                    return Err(format!("{largest} steps of 2^{log2_delta} do not fit half of the 64-bit torus"));
                 }
                 let noise = match rest {
                     [] => None,

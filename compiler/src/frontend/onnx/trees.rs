@@ -8,6 +8,7 @@ use tacit_ir::interp::tensor::Data;
 use tacit_ir::stage::tensor::{Aggregate, Element, Mode, TensorOp};
 
 /// A node as the file gives it.
+#[derive(Clone)]
 struct RawNode {
     mode: Mode,
     feature: usize,
@@ -17,7 +18,7 @@ struct RawNode {
     missing_true: bool,
 }
 
-/// Trees, checked: every node has at most one parent, children exist, leaves have weights.
+/// Trees, checked: children exist, leaves have weights. Nodes with several parents are copied for each.
 pub(super) struct Forest {
     /// In file order.
     nodes: Vec<RawNode>,
@@ -43,11 +44,14 @@ pub(super) struct Coverage {
     pub(super) ever: Vec<bool>,
 }
 
+/// Copies of shared tree nodes that are made at most.
+const MAX_COPIES: usize = 1 << 20;
+
 impl Forest {
     fn new(
-        nodes: Vec<RawNode>,
-        roots: Vec<usize>,
-        leaves: BTreeMap<usize, Vec<(usize, f64)>>,
+        mut nodes: Vec<RawNode>,
+        mut roots: Vec<usize>,
+        mut leaves: BTreeMap<usize, Vec<(usize, f64)>>,
         sets: Vec<Vec<f64>>,
         double: bool,
         max_depth: usize,
@@ -55,21 +59,40 @@ impl Forest {
         let mut order = Vec::with_capacity(nodes.len());
         let mut ends = Vec::with_capacity(roots.len());
         let mut seen = vec![false; nodes.len()];
-        for &root in &roots {
-            let mut stack = vec![(root, 1usize)];
-            while let Some((at, depth)) = stack.pop() {
-                if std::mem::replace(&mut seen[at], true) {
-                    return Err(Fail::attribute("a tree node has two parents"));
-                }
+        let most_nodes = nodes.len().saturating_add(MAX_COPIES);
+        for root in &mut roots {
+            // The parent's branch that leads to the node, if it has a parent.
+            let mut stack: Vec<(Option<(usize, bool)>, usize, usize)> = vec![(None, *root, 1)];
+            while let Some((parent, mut at, depth)) = stack.pop() {
                 if depth > max_depth {
-                    let message = format!("a tree is deeper than {max_depth} levels");
+                    let message = format!("a tree is deeper than {max_depth} levels, or a node is its own descendant");
                     return Err(Fail::Error(Diagnostic::new(Code::ModelTooLarge, message)));
+                }
+                if std::mem::replace(&mut seen[at], true) {
+                    // Exporters let branches share a subtree (LightGBM's categorical splits): each gets its own.
+                    let copy = nodes.len();
+                    if copy >= most_nodes {
+                        let message =
+                            format!("trees share nodes: more than {MAX_COPIES} copies when they are told apart");
+                        return Err(Fail::Error(Diagnostic::new(Code::ModelTooLarge, message)));
+                    }
+                    nodes.push(nodes[at].clone());
+                    seen.push(true);
+                    if let Some(weights) = leaves.get(&at).cloned() {
+                        leaves.insert(copy, weights);
+                    }
+                    match parent {
+                        None => *root = copy,
+                        Some((parent, true)) => nodes[parent].on_true = copy,
+                        Some((parent, false)) => nodes[parent].on_false = copy,
+                    }
+                    at = copy;
                 }
                 order.push(at);
                 let node = &nodes[at];
                 if node.mode != Mode::Leaf {
-                    stack.push((node.on_false, depth + 1));
-                    stack.push((node.on_true, depth + 1));
+                    stack.push((Some((at, false)), node.on_false, depth + 1));
+                    stack.push((Some((at, true)), node.on_true, depth + 1));
                 } else if !leaves.contains_key(&at) {
                     return Err(Fail::attribute("a leaf has no weight"));
                 }
