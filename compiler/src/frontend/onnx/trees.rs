@@ -44,6 +44,9 @@ pub(super) struct Coverage {
     pub(super) ever: Vec<bool>,
 }
 
+/// A node, and whether the branch taken where its test is true.
+type Branch = (usize, bool);
+
 /// Copies of shared tree nodes that are made at most.
 const MAX_COPIES: usize = 1 << 20;
 
@@ -61,8 +64,7 @@ impl Forest {
         let mut seen = vec![false; nodes.len()];
         let most_nodes = nodes.len().saturating_add(MAX_COPIES);
         for root in &mut roots {
-            // The parent's branch that leads to the node, if it has a parent.
-            let mut stack: Vec<(Option<(usize, bool)>, usize, usize)> = vec![(None, *root, 1)];
+            let mut stack: Vec<(Option<Branch>, usize, usize)> = vec![(None, *root, 1)];
             while let Some((parent, mut at, depth)) = stack.pop() {
                 if depth > max_depth {
                     let message = format!("a tree is deeper than {max_depth} levels, or a node is its own descendant");
