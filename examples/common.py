@@ -6,8 +6,12 @@ import numpy as np
 import onnxruntime
 
 
-def save(folder, onnx_model, x_test, y_test, score):
+def save(folder, onnx_model, x_test, y_test, score, calibration=None):
+    """`calibration` is a pair of training rows and their truth, for models whose values are quantized by calibration."""
     folder = Path(folder)
+    if calibration is not None:
+        np.save(folder / "calibration.npy", np.ascontiguousarray(calibration[0], dtype=np.float32))
+        np.save(folder / "y_calibration.npy", np.asarray(calibration[1]))
     (folder / "model.onnx").write_bytes(onnx_model.SerializeToString())
     x_test = np.ascontiguousarray(x_test, dtype=np.float32)
     np.save(folder / "x_test.npy", x_test)

@@ -161,7 +161,7 @@ pub struct Run {
     /// The query.
     #[arg(long)]
     pub query: PathBuf,
-    /// The evaluation key; no circuit of this version needs one.
+    /// The evaluation key, for circuits that bootstrap.
     #[arg(long)]
     pub evaluation_key: Option<PathBuf>,
     /// Where to write the result.

@@ -5,6 +5,7 @@
 
 pub mod emit;
 pub mod frontend;
+mod network;
 pub mod options;
 pub mod passes;
 pub mod roles;
@@ -107,8 +108,8 @@ fn calibration_rows(
     }
     let values = evaluate(head, calibration)?;
     let rows = values.into_iter().filter_map(|(name, value)| {
-        let columns = value.columns().max(1);
-        let rows = value.to_f64()?.chunks(columns).map(<[f64]>::to_vec).collect();
+        let columns = value.data.len() / value.rows().max(1);
+        let rows = value.to_f64()?.chunks(columns.max(1)).map(<[f64]>::to_vec).collect();
         Some((name, rows))
     });
     Ok(rows.collect())

@@ -13,6 +13,29 @@ pub enum Encoding {
     Grid,
 }
 
+/// How the range of a quantity is found in its values on the calibration rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RangeRule {
+    /// From the least to the greatest.
+    #[default]
+    MinMax,
+    /// All but one in a thousand at each end.
+    Percentile,
+    /// The range whose grid has the least mean squared error.
+    Mse,
+}
+
+/// How activations run encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RegimeRule {
+    /// Rotated look-ups wherever a layer reads inputs alone.
+    Rotate,
+    /// Bootstraps everywhere.
+    Bootstrap,
+}
+
 /// Compile options; each is a key of `--set key=value`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -31,6 +54,21 @@ pub struct Options {
     pub thermometer: bool,
     /// Evaluate small groups of trees over few features as one rotated table.
     pub tables: bool,
+    /// Networks: bits of each input's grid.
+    pub input_bits: u32,
+    /// Networks: bits of integer weights in bootstrapped layers, sign included; rotated layers have 16.
+    pub weight_bits: u32,
+    /// Networks: bits of activations.
+    pub activation_bits: u32,
+    /// Networks: integer weights have a scale for each output, or one for a layer.
+    pub per_channel: bool,
+    /// Networks: how ranges of inputs and activations are found in the calibration rows.
+    pub range: RangeRule,
+    /// Networks: how activations run; chosen layer by layer when absent.
+    pub regime: Option<RegimeRule>,
+    /// Networks: the largest noise at the argument of an activation, as a share of the argument's standard deviation over
+    /// the calibration rows.
+    pub noise_share: f64,
     /// Cost of one millisecond of server time against one of client time, in the parameter search.
     pub server_weight: f64,
 }
@@ -45,6 +83,13 @@ impl Default for Options {
             protect_model: false,
             thermometer: true,
             tables: true,
+            input_bits: 4,
+            weight_bits: 6,
+            activation_bits: 8,
+            per_channel: true,
+            range: RangeRule::MinMax,
+            regime: None,
+            noise_share: 0.1,
             server_weight: 4.0,
         }
     }

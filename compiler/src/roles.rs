@@ -21,7 +21,7 @@ pub struct Roles {
 
 fn is_model(graph: &Graph<Tensor>, id: ValueId) -> bool {
     let constant = |id: &ValueId| matches!(graph.node(*id).op, TensorOp::Constant { .. });
-    matches!(graph.node(id).op, TensorOp::TreeEnsemble { .. } | TensorOp::Linear { .. })
+    matches!(graph.node(id).op, TensorOp::TreeEnsemble { .. } | TensorOp::Linear { .. } | TensorOp::Conv { .. })
         && !graph.node(id).operands.iter().all(constant)
 }
 
@@ -42,49 +42,67 @@ pub fn split(graph: &Graph<Tensor>) -> Result<Roles> {
     }
     let mut clear_maps = Vec::new();
     for &id in models.iter().rev() {
-        let trees = matches!(graph.node(id).op, TensorOp::TreeEnsemble { .. });
+        let trees = |id: ValueId| matches!(graph.node(id).op, TensorOp::TreeEnsemble { .. });
         for above in ancestors(graph, id) {
             if !encrypted[above.index()] {
                 continue;
             }
-            if trees && matches!(graph.node(above).op, TensorOp::Linear { .. }) {
-                // A projection before trees (PCA) is preprocessing.
-                encrypted[above.index()] = false;
-                clear_maps.push(graph.loc(above).to_string());
-            } else {
+            if trees(above) {
                 return Err(Diagnostic::new(
                     Code::NeedsBootstrapping,
                     format!("it reads, after a nonlinear step, the encrypted output of {}", graph.loc(above)),
                 )
                 .at(graph.loc(id).to_string())
-                .help("layers behind a nonlinear one need bootstrapping, which this Tacit does not have yet"));
+                .help("behind a tree ensemble only what the client computes in clear is possible"));
+            }
+            if trees(id) {
+                // A projection before trees (PCA) is preprocessing.
+                encrypted[above.index()] = false;
+                clear_maps.push(graph.loc(above).to_string());
             }
         }
     }
-    let chosen: Vec<ValueId> = models.into_iter().filter(|id| encrypted[id.index()]).collect();
-    // In the tail: whatever depends on an encrypted value.
-    let mut in_tail = vec![false; graph.len()];
+    // What lies between encrypted operations is encrypted too.
+    let mut below = encrypted.clone();
     for id in graph.values() {
-        in_tail[id.index()] = graph.node(id).operands.iter().any(|o| in_tail[o.index()] || encrypted[o.index()]);
+        below[id.index()] |= graph.node(id).operands.iter().any(|o| below[o.index()]);
     }
+    let mut above = encrypted.clone();
+    for id in graph.values().rev().filter(|id| above[id.index()]).collect::<Vec<_>>() {
+        for operand in ancestors(graph, id) {
+            above[operand.index()] = true;
+        }
+    }
+    for id in graph.values() {
+        encrypted[id.index()] |= below[id.index()] && above[id.index()];
+    }
+    // In the tail: whatever else depends on an encrypted value.
+    let in_tail: Vec<bool> = graph.values().map(|id| below[id.index()] && !encrypted[id.index()]).collect();
     let mut head = Copier::new(graph, "head");
     let mut tail = Copier::new(graph, "tail");
-    let mut body = Graph::<Tensor>::new(graph.name());
-    let internal = |why: String| Diagnostic::internal(format!("splitting roles: {why}"));
+    let mut body = Copier::new(graph, graph.name());
 
+    let constant = |id: ValueId| matches!(graph.node(id).op, TensorOp::Constant { .. });
     let mut head_names: BTreeMap<ValueId, String> = BTreeMap::new();
-    for (number, &id) in chosen.iter().enumerate() {
-        let operand = graph.node(id).operands[0];
-        let next = format!("head_{}", head_names.len());
-        let name = head_names.entry(operand).or_insert(next).clone();
-        let ty = graph.node(operand).ty.clone();
-        let input =
-            body.push(TensorOp::Input { name }, vec![], Some(ty), graph.loc(operand).clone()).map_err(internal)?;
-        let node = graph.node(id);
-        let value = body.push(node.op.clone(), vec![input], None, graph.loc(id).clone()).map_err(internal)?;
-        body.output(format!("enc_{number}"), value);
-        let input = TensorOp::Input { name: format!("enc_{number}") };
-        tail.provide(id, input)?;
+    for id in graph.values().filter(|id| encrypted[id.index()]) {
+        for &operand in &graph.node(id).operands {
+            if !encrypted[operand.index()] && !constant(operand) && !head_names.contains_key(&operand) {
+                let name = format!("head_{}", head_names.len());
+                body.provide(operand, TensorOp::Input { name: name.clone() })?;
+                head_names.insert(operand, name);
+            }
+        }
+    }
+    let mut outputs = 0;
+    for id in graph.values().filter(|id| encrypted[id.index()]) {
+        let value = body.copy(id)?;
+        let read = graph.values().any(|reader| in_tail[reader.index()] && graph.node(reader).operands.contains(&id));
+        if read || graph.outputs().iter().any(|(_, output)| *output == id) {
+            let name = format!("enc_{outputs}");
+            outputs += 1;
+            body.new.output(name.clone(), value);
+            tail.provide(id, TensorOp::Input { name })?;
+        }
     }
     let mut passed: BTreeMap<ValueId, String> = BTreeMap::new();
     let tail_reads = graph
@@ -93,8 +111,7 @@ pub fn split(graph: &Graph<Tensor>) -> Result<Roles> {
         .flat_map(|id| graph.node(id).operands.iter().copied())
         .chain(graph.outputs().iter().map(|(_, id)| *id));
     for id in tail_reads {
-        let constant = matches!(graph.node(id).op, TensorOp::Constant { .. });
-        if !in_tail[id.index()] && !encrypted[id.index()] && !constant && !passed.contains_key(&id) {
+        if !in_tail[id.index()] && !encrypted[id.index()] && !constant(id) && !passed.contains_key(&id) {
             let name = format!("pass_{}", passed.len());
             tail.provide(id, TensorOp::Input { name: name.clone() })?;
             passed.insert(id, name);
@@ -115,7 +132,7 @@ pub fn split(graph: &Graph<Tensor>) -> Result<Roles> {
         }
     }
     clear_maps.sort();
-    Ok(Roles { head: head.new, body, tail: tail.new, clear_maps })
+    Ok(Roles { head: head.new, body: body.new, tail: tail.new, clear_maps })
 }
 
 fn ancestors(graph: &Graph<Tensor>, id: ValueId) -> Vec<ValueId> {

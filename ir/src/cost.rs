@@ -4,7 +4,7 @@
 //! `cargo bench -p tacit-runtime --bench primitives` and `-p tacit-client --bench encryption` (one thread of a 2-core AMD
 //! EPYC with AVX2 and without AVX-512). They rank parameter sets; predictions are printed beside measurements.
 
-use crate::params::{GadgetParams, GlweParams};
+use crate::params::{BootstrapParams, GadgetParams, GlweParams};
 
 pub use crate::artifact::v1::{packed_bytes, packed_input_bytes, query_row_bytes, result_row_bytes, selector_bytes};
 
@@ -13,6 +13,10 @@ const FFT_NS: f64 = 0.136;
 /// Nanoseconds of one complex multiply-add of an external product, per N. With the selector in the second cache it is
 /// 0.29, streamed from memory 0.7; circuits have more selectors than the cache holds and use some of them often.
 const POINTWISE_NS: f64 = 0.5;
+/// The same where a key is read once for several ciphertexts.
+const BATCHED_POINTWISE_NS: f64 = 0.3;
+/// Nanoseconds of one 32-bit multiply-add of a batched keyswitch.
+const KEYSWITCH_NS: f64 = 0.15;
 /// Nanoseconds per coefficient of a ciphertext that a form term reads and adds.
 const TERM_NS: f64 = 0.23;
 /// Nanoseconds of expanding and transforming one coefficient of a selector.
@@ -43,6 +47,23 @@ pub fn prepare_selector_us(glwe: &GlweParams, gadget: &GadgetParams) -> f64 {
 pub fn encrypt_selector_us(glwe: &GlweParams, gadget: &GadgetParams) -> f64 {
     let rows = (f64::from(glwe.dimension) + 1.0) * f64::from(gadget.levels);
     ENCRYPT_NS * rows * glwe.ciphertext_len() as f64 / 1000.0
+}
+
+/// Microseconds of one blind rotation, in a batch that reads the key once for several ciphertexts: for each block of key
+/// bits `(k+1)(l+1)` FFTs, and for each bit the products with its GGSW and with `X^a - 1`.
+pub fn bootstrap_us(glwe: &GlweParams, params: &BootstrapParams) -> f64 {
+    let n = f64::from(glwe.polynomial_size);
+    let (size, levels) = (f64::from(glwe.dimension) + 1.0, f64::from(params.gadget.levels));
+    let blocks = f64::from(params.lwe.dimension) / f64::from(params.lwe.block);
+    let ffts = size * (levels + 1.0) * FFT_NS * n * n.log2();
+    let products = f64::from(params.lwe.block) * size * (size * levels + 1.0) * BATCHED_POINTWISE_NS * n;
+    blocks * (ffts + products) / 1000.0
+}
+
+/// Microseconds of one keyswitch from the flattened GLWE key to the small key, in a batch.
+pub fn keyswitch_us(glwe: &GlweParams, params: &BootstrapParams) -> f64 {
+    let levels = params.keyswitch.map_or(0.0, |gadget| f64::from(gadget.levels));
+    KEYSWITCH_NS * f64::from(glwe.lwe_dimension()) * levels * (f64::from(params.lwe.dimension) + 1.0) / 1000.0
 }
 
 /// Microseconds of one dense product of a packed input and a clear polynomial, when the ciphertext is cut into this many

@@ -79,6 +79,7 @@ codes! {
     NotConformant = "E0607", Input, "the file's contents do not fit the circuit's parameters";
     KeyUnusable = "E0701", Input, "the key cannot be used";
     WouldOverwrite = "E0702", Input, "refusing to overwrite a secret key";
+    EvaluationKeyMissing = "E0703", Input, "the circuit needs an evaluation key";
     OptionInvalid = "E0801", Usage, "an option is unknown, malformed or contradicts another";
     Internal = "E0901", Internal, "an internal error";
 }

@@ -25,6 +25,8 @@ use std::fmt;
 mod noise;
 mod text;
 
+pub use noise::NoiseProfile;
+
 /// A node of a diagram; prints as `n3`. Nodes come after the nodes they use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub u32);

@@ -9,6 +9,7 @@
 use crate::params::{GadgetParams, GlweParams};
 use crate::plan::Layout;
 
+pub mod bootstrap;
 mod bound;
 mod for_input;
 mod sources;
@@ -118,8 +119,8 @@ pub fn sigmas_for_failure(bits: f64) -> f64 {
 }
 
 /// Bits of a body to keep so that cutting the rest adds at most 1/64 of the fresh variance.
-pub fn body_bits(glwe: &GlweParams) -> u32 {
+pub fn body_bits(log2_std: f64) -> u32 {
     // Rounding to b bits has a standard deviation of 2^-b/sqrt(12); an eighth of 2^log2_std needs b = 3 - 1.79 - log2_std.
-    let bits = (-glwe.log2_std + 3.0 - 0.5 * 12f64.log2()).ceil();
+    let bits = (-log2_std + 3.0 - 0.5 * 12f64.log2()).ceil();
     (bits as u32).clamp(8, 64)
 }

@@ -22,6 +22,59 @@ pub struct GadgetParams {
     pub levels: u32,
 }
 
+/// LWE ciphertexts under a *block-binary* secret key: in each run of `block` consecutive key bits at most one is 1, each
+/// of the block+1 cases equally likely (Lee, Min, Seo, Song, "Faster TFHE bootstrapping with block binary keys", AsiaCCS
+/// 2023). Block 1 is a plain binary key.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LweParams {
+    /// Number of mask elements, n, a multiple of `block`.
+    pub dimension: u32,
+    /// Standard deviation of the fresh Gaussian noise as a fraction of the torus, base-2 logarithm.
+    pub log2_std: f64,
+    /// Length of a block, 1 to 3.
+    pub block: u32,
+}
+
+/// What bootstraps need beside the GLWE parameters of their outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BootstrapParams {
+    /// The small key, under which the argument of a bootstrap is encrypted.
+    pub lwe: LweParams,
+    /// Decomposition of the keyswitch from the flattened GLWE key to the small key; `None` when no value needs it.
+    pub keyswitch: Option<GadgetParams>,
+    /// Decomposition of the blind rotation.
+    pub gadget: GadgetParams,
+    /// Number of mask polynomials of inputs encrypted under the small key; they have `lwe.dimension / small_dimension`
+    /// coefficients each. 0 when there are none.
+    pub small_dimension: u32,
+}
+
+impl LweParams {
+    /// The parameters of this dimension with the least noise allowed.
+    ///
+    /// The curve is that of binary keys. For block-binary keys it was estimated as a sparse binary key of the same weight
+    /// (lattice estimator, June 2026, RC.BDGL16, q = 2^64): n = 768 at 2^-16.46 gives 134.4 bits for block 1, 133.6 for
+    /// block 2, 131.6 for block 3; n = 840 at 2^-17.5 gives 136.9 bits for block 3. See `spec/security.md`.
+    pub fn secure(dimension: u32, block: u32) -> Self {
+        LweParams { dimension, log2_std: minimal_log2_std(f64::from(dimension)), block }
+    }
+    /// Variance of the fresh noise, as a fraction of the squared torus.
+    pub fn variance(&self) -> f64 {
+        (2.0 * self.log2_std).exp2()
+    }
+    /// The share of key bits that are 1, and the mean square of one.
+    pub fn density(&self) -> f64 {
+        1.0 / (f64::from(self.block) + 1.0)
+    }
+    /// Whether the shape is one the estimates cover and the noise is at or above the curve.
+    pub fn is_secure(&self) -> bool {
+        (1..=3).contains(&self.block)
+            && (600..=1280).contains(&self.dimension)
+            && self.dimension.is_multiple_of(self.block)
+            && self.log2_std >= minimal_log2_std(f64::from(self.dimension)) - 1e-9
+    }
+}
+
 impl GlweParams {
     /// The parameter set of this shape with the least noise that the security curve allows.
     pub fn secure(dimension: u32, polynomial_size: u32) -> Self {

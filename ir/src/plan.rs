@@ -4,7 +4,7 @@
 //! Slots are either shared (written once by a task, readable by all later phases) or scratch (private to a task).
 //! The plan fixes the order of every addition, so results do not depend on the number of threads.
 
-use crate::params::{GadgetParams, GlweParams};
+use crate::params::{BootstrapParams, GadgetParams, GlweParams};
 use serde::{Deserialize, Serialize};
 
 /// Shapes of what travels between client and server; both sides hold it.
@@ -24,6 +24,19 @@ pub struct Layout {
     pub result_slots: Vec<u32>,
     /// Top bits kept of each mask and body coefficient of a result.
     pub result_bits: u32,
+    /// Parameters of bootstraps and of inputs under the small key; `None` when there are neither.
+    pub bootstrap: Option<BootstrapParams>,
+    /// Number of inputs under the small key, each one GLWE ciphertext of `small_dimension` masks.
+    pub small_inputs: u32,
+    /// LWE ciphertexts under the flattened GLWE key of each further result.
+    pub lwe_results: Vec<u32>,
+}
+
+impl Layout {
+    /// Coefficients of an input under the small key.
+    pub fn small_size(&self) -> u32 {
+        self.bootstrap.map_or(0, |params| params.lwe.dimension.checked_div(params.small_dimension).unwrap_or(0))
+    }
 }
 
 /// Where a GLWE value lives.
@@ -118,6 +131,79 @@ pub struct Plan {
     pub phases: Vec<Phase>,
     /// For each result, the shared slot that holds it.
     pub results: Vec<u32>,
+    /// What runs on LWE ciphertexts, after the phases.
+    pub network: Network,
+}
+
+/// Layers over vectors of LWE ciphertexts on the 32-bit torus; layer i makes vector i.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Network {
+    /// The layers, in order.
+    pub layers: Vec<Layer>,
+    /// Vectors that leave the server, under the flattened GLWE key.
+    pub results: Vec<u32>,
+}
+
+/// How a vector of LWE ciphertexts comes about.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Layer {
+    /// Coefficients of inputs: element e is coefficient `e % size` of input `first + e / size`, with `size` coefficients
+    /// an input.
+    Samples {
+        /// Inputs under the small key, else packed inputs.
+        small: bool,
+        /// The first input.
+        first: u32,
+        /// Number of elements.
+        count: u32,
+    },
+    /// For each element a table, rotated by `X^-shift` for each selector whose bit is 1; coefficient 0.
+    Rotate {
+        /// Tables of N torus values.
+        tables: Vec<Vec<u32>>,
+        /// Per element: its table.
+        table: Vec<u32>,
+        /// Per element: `(selector, shift)` with 0 < shift < 2N.
+        rotations: Vec<Vec<(u32, u32)>>,
+    },
+    /// Integer combinations of the elements of vectors, numbered through, and a constant each.
+    Affine {
+        /// The vectors.
+        operands: Vec<u32>,
+        /// First entry of each row, and the number of entries.
+        start: Vec<u32>,
+        /// Column of each entry.
+        column: Vec<u32>,
+        /// Weight of each entry.
+        weight: Vec<i32>,
+        /// Per row: torus value added.
+        constant: Vec<u32>,
+    },
+    /// For each element a table, rotated by the element's phase; coefficient 0. Elements under the flattened GLWE key are
+    /// switched to the small key first.
+    Bootstrap {
+        /// The vector.
+        operand: u32,
+        /// Tables of N torus values.
+        tables: Vec<Vec<u32>>,
+        /// Per element: its table.
+        table: Vec<u32>,
+    },
+}
+
+impl Layer {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        match self {
+            Layer::Samples { count, .. } => *count as usize,
+            Layer::Rotate { table, .. } | Layer::Bootstrap { table, .. } => table.len(),
+            Layer::Affine { constant, .. } => constant.len(),
+        }
+    }
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// Counts of the costly operations of a plan.
@@ -129,6 +215,12 @@ pub struct PlanCounts {
     pub form_terms: u64,
     /// Dense products by clear polynomials.
     pub polynomial_products: u64,
+    /// Programmable bootstraps.
+    pub bootstraps: u64,
+    /// Keyswitches.
+    pub keyswitches: u64,
+    /// LWE ciphertexts scaled and added.
+    pub lwe_terms: u64,
 }
 
 impl Step {
@@ -166,6 +258,39 @@ impl Plan {
                 counts.form_terms += (form.slots.len() + form.packed.len() + form.bits.len()) as u64;
             }
         }
+        let small = self.network.small();
+        for layer in &self.network.layers {
+            match layer {
+                Layer::Samples { .. } => {}
+                Layer::Rotate { rotations, .. } => {
+                    counts.external_products += rotations.iter().map(|own| own.len() as u64).sum::<u64>();
+                }
+                Layer::Affine { column, .. } => counts.lwe_terms += column.len() as u64,
+                Layer::Bootstrap { operand, table, .. } => {
+                    counts.bootstraps += table.len() as u64;
+                    if !small.get(*operand as usize).copied().unwrap_or(false) {
+                        counts.keyswitches += table.len() as u64;
+                    }
+                }
+            }
+        }
         counts
+    }
+}
+
+impl Network {
+    /// Per vector: whether it is under the small key.
+    pub fn small(&self) -> Vec<bool> {
+        let mut small: Vec<bool> = Vec::with_capacity(self.layers.len());
+        for layer in &self.layers {
+            small.push(match layer {
+                Layer::Samples { small, .. } => *small,
+                Layer::Affine { operands, .. } => {
+                    operands.iter().any(|at| small.get(*at as usize).copied().unwrap_or(false))
+                }
+                Layer::Rotate { .. } | Layer::Bootstrap { .. } => false,
+            });
+        }
+        small
     }
 }

@@ -103,12 +103,12 @@ fn measure(
         figures[1].push(ms(start));
         one.install(|| {
             let start = Instant::now();
-            let _ = circuit.evaluate(&prepared);
+            let _ = circuit.evaluate(&prepared, None);
             figures[2].push(ms(start));
         });
         two.install(|| {
             let start = Instant::now();
-            let _ = circuit.evaluate(&prepared);
+            let _ = circuit.evaluate(&prepared, None);
             figures[3].push(ms(start));
         });
         figures[4].push(product_us(&layout));
@@ -208,7 +208,7 @@ fn growth() {
                 let times = (0..3).map(|_| {
                     pool(threads).install(|| {
                         let start = Instant::now();
-                        let _ = circuit.evaluate(&prepared);
+                        let _ = circuit.evaluate(&prepared, None);
                         ms(start)
                     })
                 });

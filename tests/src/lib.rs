@@ -23,11 +23,23 @@ pub struct Example {
     pub expected: BTreeMap<String, TensorValue>,
 }
 
-/// Every example of `examples/`, in order of name.
+/// Every example of trees or linear models, in order of name.
 ///
 /// # Panics
 /// Where an example is incomplete: tests must not pass by skipping.
 pub fn examples() -> Vec<Example> {
+    all().into_iter().filter(|example| !example.is_network()).collect()
+}
+
+/// Every example of a neural network, in order of name: those with calibration rows.
+///
+/// # Panics
+/// Where an example is incomplete.
+pub fn networks() -> Vec<Example> {
+    all().into_iter().filter(Example::is_network).collect()
+}
+
+fn all() -> Vec<Example> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
     let mut folders: Vec<PathBuf> = std::fs::read_dir(root)
         .expect("the examples folder is part of the repository")
@@ -54,7 +66,16 @@ impl Example {
     /// Those of the compiler.
     pub fn compile(&self, options: &Options) -> Result<Compiled> {
         let model = onnx::import(&self.model(), &onnx::ImportLimits::default())?;
-        compile(model, options, &BTreeMap::new(), &DriverOptions::default())
+        let calibration = if self.is_network() {
+            data::read_inputs(&self.folder.join("calibration.npy"), &onnx::inputs(&model))?
+        } else {
+            BTreeMap::new()
+        };
+        compile(model, options, &calibration, &DriverOptions::default())
+    }
+
+    fn is_network(&self) -> bool {
+        self.folder.join("calibration.npy").exists()
     }
 
     /// The test rows as the model's inputs.

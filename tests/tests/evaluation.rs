@@ -58,7 +58,7 @@ fn wide_plan() -> Plan {
         }],
     )];
     let phases = vec![Phase { tasks: first.collect() }, Phase { tasks: second }, Phase { tasks: third }];
-    Plan { shared: 8, phases, results: vec![7, 5] }
+    Plan { shared: 8, phases, results: vec![7, 5], ..Plan::default() }
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn one_and_two_threads_give_the_same_bits() {
     let query = encrypt(&key, &rows).unwrap();
     let with_threads = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| tacit_runtime::run(&circuit, &query).unwrap())
+        pool.install(|| tacit_runtime::run(&circuit, &query, None).unwrap())
     };
     let one = with_threads(1);
     assert_eq!(one, with_threads(2));
@@ -81,7 +81,7 @@ fn one_and_two_threads_give_the_same_bits() {
     // Step by step, as the command line does.
     let mut writer = ResultWriter::new(&circuit, 2);
     for row in Query::read(&circuit, &query).unwrap().rows() {
-        writer.push(&circuit.evaluate(&prepare(&circuit, row)));
+        writer.push(&circuit.evaluate(&prepare(&circuit, row), None).unwrap());
     }
     assert_eq!(one, writer.finish().unwrap());
     let decrypted = tacit_client::decrypt(&key, &one).unwrap();
@@ -90,7 +90,7 @@ fn one_and_two_threads_give_the_same_bits() {
         [[3, 512], [3, 512]]
     );
     for (row, decrypted) in rows.iter().zip(&decrypted) {
-        let expected = tacit_ir::interp::plan::evaluate(circuit.plan(), &layout, &row.selectors, &row.packed).unwrap();
+        let expected = tacit_ir::interp::plan::evaluate(circuit.plan(), &layout, &row.inputs()).unwrap();
         let variances = noise::for_input(circuit.plan(), &layout, &row.selectors);
         for ((got, want), variance) in decrypted.iter().zip(&expected).zip(variances) {
             for (got, want) in got.iter().zip(want) {

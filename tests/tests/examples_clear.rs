@@ -32,11 +32,8 @@ fn the_circuit_on_clear_integers_equals_onnxruntime() {
         let batch = codec.encode(&example.inputs(&codec).unwrap()).unwrap();
         let circuit = compiled.artifact.plan.as_ref().unwrap();
         let layout = &codec.spec().layout;
-        let results: Vec<Vec<Vec<u64>>> = batch
-            .rows
-            .iter()
-            .map(|row| plan::evaluate(circuit, layout, &row.selectors, &row.packed).unwrap())
-            .collect();
+        let results: Vec<Vec<Vec<u64>>> =
+            batch.rows.iter().map(|row| plan::evaluate(circuit, layout, &row.inputs()).unwrap()).collect();
         let outputs = codec.decode(&results, &BTreeMap::new()).unwrap();
         let difference = difference(&outputs, &example.expected);
         assert_eq!(difference.labels, 0, "{}", example.name);
@@ -73,7 +70,7 @@ fn a_protected_model_shows_no_threshold() {
     let batch = codec.encode(&inputs).unwrap();
     let circuit = closed.artifact.plan.as_ref().unwrap();
     let rows = batch.rows.iter();
-    let results = rows.map(|row| plan::evaluate(circuit, &codec.spec().layout, &row.selectors, &row.packed).unwrap());
+    let results = rows.map(|row| plan::evaluate(circuit, &codec.spec().layout, &row.inputs()).unwrap());
     let outputs = codec.decode(&results.collect::<Vec<_>>(), &BTreeMap::new()).unwrap();
     let difference = difference(&outputs, &example.expected);
     assert!(difference.labels * 20 <= batch.rows.len(), "{difference:?} of {} rows", batch.rows.len());

@@ -32,7 +32,7 @@ fn files() -> Files {
     let circuit = Circuit::new(layout.clone(), plan.clone(), DIGEST).unwrap();
     let key = ClientKey::generate(&layout, DIGEST).unwrap();
     let query = encrypt(&key, &[row(&layout, &mut rng())]).unwrap();
-    let result = run(&circuit, &query).unwrap();
+    let result = run(&circuit, &query, None).unwrap();
     let key_file = key.to_bytes(None).unwrap().to_vec();
     Files { layout, plan, circuit, key, key_file, query, result }
 }
@@ -47,7 +47,11 @@ fn readers(files: &Files) -> [Reader<'_>; 3] {
             files.key_file.as_slice(),
             Box::new(|bytes| ClientKey::from_bytes(bytes, None).err().map(|why| why.code)),
         ),
-        ("query", files.query.as_slice(), Box::new(move |bytes| run(&files.circuit, bytes).err().map(|why| why.code))),
+        (
+            "query",
+            files.query.as_slice(),
+            Box::new(move |bytes| run(&files.circuit, bytes, None).err().map(|why| why.code)),
+        ),
         (
             "result",
             files.result.as_slice(),
@@ -104,7 +108,7 @@ fn files_of_another_kind_or_circuit_are_refused() {
         }
     }
     let other = Circuit::new(files.layout.clone(), files.plan.clone(), [7; 32]).unwrap();
-    assert_eq!(run(&other, &files.query).unwrap_err().code, Code::OtherCircuit);
+    assert_eq!(run(&other, &files.query, None).unwrap_err().code, Code::OtherCircuit);
     let stranger = ClientKey::generate(&files.layout, [7; 32]).unwrap();
     assert_eq!(decrypt(&stranger, &files.result).unwrap_err().code, Code::OtherCircuit);
     assert_eq!(stranger.check(&files.layout, &DIGEST).unwrap_err().code, Code::OtherCircuit);
@@ -147,11 +151,12 @@ fn well_formed_files_with_wrong_contents_are_refused() {
     missing.sections.pop();
     assert_eq!(code(&missing), Some(Code::FileCorrupted));
     let mut lying = original.clone();
-    // The header ends with the number of results (1), the slots of the one, and the result bits: claim 2^60 results.
-    let kept = lying.sections[0].1.len() - 3;
-    assert_eq!(lying.sections[0].1[kept..], [1, 2, 30]);
+    // The header ends with the number of results (1), the slots of the one, the result bits, and nothing of a network:
+    // claim 2^60 results.
+    let kept = lying.sections[0].1.len() - 6;
+    assert_eq!(lying.sections[0].1[kept..], [1, 2, 30, 0, 0, 0]);
     lying.sections[0].1.truncate(kept);
-    lying.sections[0].1.extend([0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10, 2, 30]);
+    lying.sections[0].1.extend([0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10, 2, 30, 0, 0, 0]);
     assert_eq!(code(&lying), Some(Code::FileCorrupted));
     let mut trailing = original;
     trailing.sections[0].1.push(0);

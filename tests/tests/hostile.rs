@@ -90,7 +90,7 @@ fn artifacts_queries_results_and_keys() {
     let circuit = Circuit::new(layout.clone(), artifact.plan.clone().unwrap(), artifact.digest).unwrap();
     let key = ClientKey::generate(&layout, artifact.digest).unwrap();
     let query = encrypt(&key, &batch.rows[..1]).unwrap();
-    let result = tacit_runtime::run(&circuit, &query).unwrap();
+    let result = tacit_runtime::run(&circuit, &query, None).unwrap();
     let key_bytes = key.to_bytes(None).unwrap();
     let files: [(&[u8], Kind); 4] = [
         (&artifact.to_bytes().unwrap(), Kind::Artifact),

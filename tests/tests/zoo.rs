@@ -137,7 +137,7 @@ fn compiled_circuits_equal_onnxruntime() {
         let circuit = compiled.artifact.plan.as_ref().unwrap();
         let layout = &codec.spec().layout;
         let results: Result<Vec<_>, _> =
-            batch.rows.iter().map(|row| plan::evaluate(circuit, layout, &row.selectors, &row.packed)).collect();
+            batch.rows.iter().map(|row| plan::evaluate(circuit, layout, &row.inputs())).collect();
         let found =
             codec.decode(&results.map_err(|why| why.to_string())?, &batch.passed).map_err(|why| why.to_string())?;
         compare(&found, &case, 2e-3)

@@ -10,8 +10,6 @@ use tacit_compiler::frontend::onnx;
 use tacit_compiler::passes::{DriverOptions, PassReport};
 use tacit_compiler::{Compiled, compile};
 use tacit_ir::diag::Result;
-use tacit_ir::graph::Graph;
-use tacit_ir::stage::tensor::{Tensor, TensorOp};
 
 pub(super) fn run(args: &Compile) -> Result<()> {
     let start = Instant::now();
@@ -22,7 +20,7 @@ pub(super) fn run(args: &Compile) -> Result<()> {
     let model = onnx::import(&bytes, &onnx::ImportLimits::default()).map_err(|why| within(why, &place(&args.model)))?;
     let calibration = match &args.calibration {
         None => BTreeMap::new(),
-        Some(path) => data::read_inputs(path, &inputs(&model))?,
+        Some(path) => data::read_inputs(path, &onnx::inputs(&model))?,
     };
     let driver = DriverOptions { print_after: args.print_after.clone(), stop_after: None };
     let compiled = compile(model, &options, &calibration, &driver).map_err(|why| within(why, &place(&args.model)))?;
@@ -49,14 +47,6 @@ fn within(mut why: tacit_ir::diag::Diagnostic, file: &str) -> tacit_ir::diag::Di
         None => file.to_owned(),
     });
     why
-}
-
-fn inputs(model: &Graph<Tensor>) -> Vec<(String, tacit_ir::stage::tensor::TensorType)> {
-    let input = |id| match &model.node(id).op {
-        TensorOp::Input { name } => Some((name.clone(), model.node(id).ty.clone())),
-        _ => None,
-    };
-    model.values().filter_map(input).collect()
 }
 
 /// What passes printed, and their times when asked for.

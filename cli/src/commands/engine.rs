@@ -8,7 +8,7 @@ use tacit_client::{ClientKey, decrypt, encrypt};
 use tacit_ir::artifact::Artifact;
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::interp::tensor::TensorValue;
-use tacit_runtime::{Circuit, Query, ResultWriter, prepare};
+use tacit_runtime::{Circuit, EvaluationKey, Query, ResultWriter, prepare};
 
 /// Milliseconds and bytes of one row.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -25,6 +25,8 @@ pub struct Timing {
     pub query_bytes: usize,
     /// The result.
     pub result_bytes: usize,
+    /// The evaluation key, once for all rows; 0 where the circuit needs none.
+    pub evaluation_key_bytes: usize,
 }
 
 /// Decoded outputs and the median time of each part.
@@ -51,6 +53,7 @@ impl Evaluation {
             decrypt_ms: median(|t| t.decrypt_ms),
             query_bytes: self.timings.first().map_or(0, |t| t.query_bytes),
             result_bytes: self.timings.first().map_or(0, |t| t.result_bytes),
+            evaluation_key_bytes: self.timings.first().map_or(0, |t| t.evaluation_key_bytes),
         }
     }
 }
@@ -82,12 +85,16 @@ pub fn encrypted_predictions(
     let layout = artifact.client.layout.clone();
     let circuit = Circuit::new(layout.clone(), plan, artifact.digest)?;
     let key = ClientKey::generate(&layout, artifact.digest)?;
+    let evaluation_key = key.evaluation_key()?;
+    let evaluation_key_bytes = evaluation_key.as_ref().map_or(0, Vec::len);
+    let server_key =
+        evaluation_key.map(|bytes| EvaluationKey::from_bytes(&bytes, &layout, &artifact.digest)).transpose()?;
     let batch = codec.encode(inputs)?;
     let mut evaluation = Evaluation { results: Vec::new(), timings: Vec::new() };
     let milliseconds = |start: Instant| start.elapsed().as_secs_f64() * 1e3;
     bar.set_length(batch.rows.len() as u64);
     for row in &batch.rows {
-        let mut timing = Timing::default();
+        let mut timing = Timing { evaluation_key_bytes, ..Timing::default() };
         let start = Instant::now();
         let query = encrypt(&key, std::slice::from_ref(row))?;
         timing.encrypt_ms = milliseconds(start);
@@ -98,7 +105,7 @@ pub fn encrypted_predictions(
         let prepared = prepared.ok_or_else(|| Diagnostic::internal("a query without rows"))?;
         timing.prepare_ms = milliseconds(start);
         let start = Instant::now();
-        let ciphertexts = circuit.evaluate(&prepared);
+        let ciphertexts = circuit.evaluate(&prepared, server_key.as_ref())?;
         timing.run_ms = milliseconds(start);
         let mut writer = ResultWriter::new(&circuit, 1);
         writer.push(&ciphertexts);

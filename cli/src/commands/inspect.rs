@@ -46,7 +46,7 @@ pub(super) fn summary(artifact: &Artifact) -> Result<Value> {
         "results": layout.result_slots.len(),
         "query_bytes": v1::query_row_bytes(layout),
         "result_bytes": v1::result_row_bytes(layout),
-        "evaluation_key_bytes": 0,
+        "evaluation_key_bytes": v1::evaluation_key_bytes(layout),
     });
     if let (Some(plan), Some(report)) = (&artifact.plan, &artifact.report) {
         let counts = plan.counts();

@@ -5,13 +5,15 @@ use super::{load_server, row_bar, say};
 use crate::args::{Mode, Predict};
 use crate::{data, files};
 use indexmap::IndexMap;
-use rand_distr::{Distribution, Normal};
+use rand::Rng;
+use rand_distr::{Distribution, Normal, StandardNormal};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Instant;
 use tacit_client::codec::Codec;
 use tacit_ir::artifact::Artifact;
 use tacit_ir::diag::{Diagnostic, Result};
+use tacit_ir::interp::network::Draw;
 use tacit_ir::interp::{plan, tensor::TensorValue};
 use tacit_ir::noise;
 
@@ -35,7 +37,7 @@ pub(super) fn run(args: &Predict) -> Result<()> {
                 "decrypt_ms": timing.decrypt_ms,
                 "query_bytes": timing.query_bytes,
                 "result_bytes": timing.result_bytes,
-                "evaluation_key_bytes": 0,
+                "evaluation_key_bytes": timing.evaluation_key_bytes,
                 "outputs": outputs.iter().map(|(name, v)| json!({"name": name, "shape": v.shape})).collect::<Vec<_>>(),
             })
         ));
@@ -78,8 +80,10 @@ fn predict(
     let plan = artifact.plan.as_ref().ok_or_else(|| Diagnostic::internal("an artifact without a circuit"))?;
     let layout = &artifact.client.layout;
     let mut results = Vec::with_capacity(batch.rows.len());
+    let mut rng = rand::rng();
     for row in &batch.rows {
-        let mut result = plan::evaluate(plan, layout, &row.selectors, &row.packed)?;
+        let draw: &mut Draw<'_> = &mut |std| std * rng.sample::<f64, _>(StandardNormal);
+        let mut result = plan::simulate(plan, layout, &row.inputs(), (mode == Mode::Simulate).then_some(draw))?;
         if mode == Mode::Simulate {
             add_noise(&mut result, &noise::for_input(plan, layout, &row.selectors))?;
         }

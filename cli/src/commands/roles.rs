@@ -5,12 +5,12 @@ use super::{load, load_server, say, spinner};
 use crate::args::{ClientArtifact, Decrypt, Encrypt, Keygen, Run};
 use crate::{data, files};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tacit_client::codec::Codec;
 use tacit_client::{ClientKey, decrypt as decrypt_result, encrypt as encrypt_rows};
 use tacit_ir::artifact::Artifact;
 use tacit_ir::diag::{Code, Diagnostic, Result};
-use tacit_runtime::Circuit;
+use tacit_runtime::{Circuit, EvaluationKey};
 
 pub(super) fn keygen(args: &Keygen) -> Result<()> {
     let artifact = load(&args.artifact)?;
@@ -18,7 +18,19 @@ pub(super) fn keygen(args: &Keygen) -> Result<()> {
     let key = ClientKey::generate(&artifact.client.layout, artifact.digest)?;
     let path = args.output.join("client.key");
     files::write_secret(&path, &key.to_bytes(passphrase.as_deref())?, args.force)?;
-    say(format!("wrote {}; the circuit needs no evaluation key", path.display()));
+    match key.evaluation_key()? {
+        None => say(format!("wrote {}; the circuit needs no evaluation key", path.display())),
+        Some(bytes) => {
+            let public = args.output.join("evaluation.key");
+            files::write(&public, &bytes)?;
+            say(format!(
+                "wrote {} (secret) and {} (for the server, {} bytes)",
+                path.display(),
+                public.display(),
+                bytes.len()
+            ));
+        }
+    }
     Ok(())
 }
 
@@ -53,17 +65,23 @@ fn within(mut why: Diagnostic, file: &Path) -> Diagnostic {
 
 pub(super) fn run(args: &Run) -> Result<()> {
     let artifact = load_server(&args.artifact)?;
-    if let Some(path) = &args.evaluation_key {
+    let plan = artifact.plan.ok_or_else(|| Diagnostic::internal("an artifact without a circuit"))?;
+    let circuit = Circuit::new(artifact.client.layout, plan, artifact.digest)?;
+    if let Some(path) = args.evaluation_key.as_ref().filter(|_| !circuit.needs_evaluation_key()) {
         return Err(Diagnostic::new(Code::OptionInvalid, "the circuit needs no evaluation key")
             .at(path.display().to_string())
             .help("leave --evaluation-key out"));
     }
-    let plan = artifact.plan.ok_or_else(|| Diagnostic::internal("an artifact without a circuit"))?;
-    let circuit = Circuit::new(artifact.client.layout, plan, artifact.digest)?;
     let query = files::read(&args.query)?;
     let bar = spinner("evaluating");
-    let result = in_pool(args.threads, || tacit_runtime::run(&circuit, &query))?
-        .map_err(|why| why.at(args.query.display().to_string()))?;
+    let result = in_pool(args.threads, || {
+        let read = |path: &PathBuf| {
+            EvaluationKey::from_bytes(&files::read(path)?, circuit.layout(), circuit.digest())
+                .map_err(|why| why.at(path.display().to_string()))
+        };
+        let key = args.evaluation_key.as_ref().map(read).transpose()?;
+        tacit_runtime::run(&circuit, &query, key.as_ref()).map_err(|why| why.at(args.query.display().to_string()))
+    })??;
     files::write(&args.output, &result)?;
     bar.finish_and_clear();
     say(format!("wrote {}: {} bytes", args.output.display(), result.len()));

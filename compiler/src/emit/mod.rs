@@ -1,7 +1,9 @@
 //! Circuits to artifacts: the layout of queries and results, the server's plan, the client's specification.
 
+mod network;
 mod schedule;
 
+use network::Reader;
 use schedule::{SharedSlots, Wiring, add_diagram};
 use std::collections::BTreeMap;
 use tacit_ir::artifact::{ClientSpec, CodedColumn, Decoder, Encoder, Scale, Thermometer};
@@ -9,7 +11,7 @@ use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::diagram::Atom;
 use tacit_ir::graph::{Graph, ValueId};
 use tacit_ir::noise;
-use tacit_ir::params::{GadgetParams, GlweParams};
+use tacit_ir::params::{BootstrapParams, GadgetParams, GlweParams};
 use tacit_ir::plan::{Layout, Phase, Plan, Slot, Step, Task};
 use tacit_ir::stage::circuit::{Circuit, CircuitOp, CircuitType};
 use tacit_ir::stage::tensor::Tensor;
@@ -31,6 +33,10 @@ pub fn emit(
     failure_bits: u32,
 ) -> Result<(ClientSpec, Plan)> {
     let (glwe, gadget) = parameters(circuit)?;
+    let bootstrap = circuit.values().find_map(|id| match &circuit.node(id).ty {
+        CircuitType::BootstrapParams(params) => Some(*params),
+        _ => None,
+    });
     let mut emitter = Emitter {
         circuit,
         glwe,
@@ -45,6 +51,11 @@ pub fn emit(
         decoders: Vec::new(),
         result_slots: Vec::new(),
         tolerance: f64::INFINITY,
+        bootstrap,
+        small_inputs: 0,
+        vectors: BTreeMap::new(),
+        lwe_results: Vec::new(),
+        lwe_decoders: Vec::new(),
     };
     for id in circuit.values() {
         emitter.input(id);
@@ -81,6 +92,13 @@ struct Emitter<'a> {
     result_slots: Vec<u32>,
     /// The smallest tolerated error of a result, as a standard deviation of the torus.
     tolerance: f64,
+    bootstrap: Option<BootstrapParams>,
+    small_inputs: u32,
+    /// Layers made for values, by reader.
+    vectors: BTreeMap<(ValueId, Reader), u32>,
+    lwe_results: Vec<u32>,
+    /// Decoders of LWE results: they come after those of GLWE results.
+    lwe_decoders: Vec<Decoder>,
 }
 
 impl Emitter<'_> {
@@ -105,8 +123,14 @@ impl Emitter<'_> {
             }
             self.selectors.insert(id, wires);
             self.encoder_of.insert(id, self.encoders.len());
-            let thermometers = Vec::new();
-            self.encoders.push(Encoder::Codes { value: value.clone(), single: *single, columns, thermometers });
+            let (thermometers, samples) = (Vec::new(), Vec::new());
+            self.encoders.push(Encoder::Codes {
+                value: value.clone(),
+                single: *single,
+                columns,
+                thermometers,
+                samples,
+            });
         }
     }
 
@@ -117,6 +141,18 @@ impl Emitter<'_> {
             return Err(wrong());
         };
         let source_node = self.circuit.node(source);
+        if let CircuitType::Lwe { ranges, log2_unit, noise, .. } = &source_node.ty {
+            let unit = log2_unit.0.exp2();
+            self.tolerance = self.tolerance.min(noise.map_or(f64::INFINITY, |noise| noise.0.exp2()));
+            self.lwe_results.push(ranges.len() as u32);
+            let middles = self.middles(source)?;
+            let offset = offset.iter().zip(step).zip(middles).map(|((o, s), middle)| o + s * middle as f64).collect();
+            let vector = self.vector(source, Reader::Client)?;
+            self.plan.network.results.push(vector);
+            let scale = Scale::Torus { unit };
+            self.lwe_decoders.push(Decoder { value: name.to_owned(), scale, step: step.clone(), offset });
+            return Ok(());
+        }
         let input = *source_node.operands.first().ok_or_else(wrong)?;
         let (slot, slots, scale) = match &source_node.op {
             CircuitOp::Decide { log2_delta, diagram } => {
@@ -245,22 +281,29 @@ impl Emitter<'_> {
     fn finish(self, head: &Graph<Tensor>, tail: &Graph<Tensor>, failure_bits: u32) -> (ClientSpec, Plan) {
         // Rounding the result may add a sixteenth of the noise it has already.
         let budget = if self.tolerance.is_finite() { self.tolerance.powi(2) / 16.0 } else { (-60f64).exp2() };
-        let result_bits = (8..=64).find(|&bits| noise::result_rounding(&self.glwe, bits) <= budget).unwrap_or(64);
+        let network = !self.lwe_results.is_empty();
+        let result_bits =
+            (8..=if network { 32 } else { 64 }).find(|&bits| noise::result_rounding(&self.glwe, bits) <= budget);
+        let result_bits = result_bits.unwrap_or(if network { 32 } else { 64 });
         let layout = Layout {
             glwe: self.glwe,
             gadget: self.gadget,
             selectors: self.selector_count,
             packed_inputs: self.packed,
-            body_bits: noise::body_bits(&self.glwe),
+            body_bits: noise::body_bits(self.glwe.log2_std),
             result_slots: self.result_slots,
             result_bits,
+            bootstrap: self.bootstrap,
+            small_inputs: self.small_inputs,
+            lwe_results: self.lwe_results,
         };
+        let decoders = self.decoders.into_iter().chain(self.lwe_decoders).collect();
         let spec = ClientSpec {
             layout,
             head: tacit_ir::artifact::RawGraph::from_graph(head),
             tail: tacit_ir::artifact::RawGraph::from_graph(tail),
             encoders: self.encoders,
-            decoders: self.decoders,
+            decoders,
             failure_bits,
         };
         (spec, self.plan)

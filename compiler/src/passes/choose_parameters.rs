@@ -7,10 +7,10 @@
 
 use crate::emit::row_norm;
 
-use super::{Ir, PassCx, PassInfo, StageName, diagrams::ill_typed};
+use super::{Ir, PassCx, PassInfo, StageName, choose_network_parameters, diagrams::ill_typed};
 use tacit_ir::cost;
 use tacit_ir::diag::{Code, Diagnostic, Result};
-use tacit_ir::diagram::{Atom, Diagram, Node};
+use tacit_ir::diagram::{Diagram, Node, NoiseProfile};
 use tacit_ir::graph::{Graph, Loc};
 use tacit_ir::noise;
 use tacit_ir::params::{GadgetParams, GlweParams};
@@ -40,7 +40,7 @@ struct Demand<'a> {
 }
 
 enum Kind<'a> {
-    Diagram { diagram: &'a Diagram, log2_delta: u32 },
+    Diagram { diagram: &'a Diagram, profile: NoiseProfile, log2_delta: u32 },
     Linear { norm2: f64 },
 }
 
@@ -48,6 +48,9 @@ pub(super) fn run(ir: Ir, cx: &mut PassCx<'_>) -> Result<Ir> {
     let Ir::Circuit(graph) = ir else { return Ok(ir) };
     if graph.values().any(|id| matches!(graph.node(id).op, CircuitOp::Params { .. })) {
         return Ok(Ir::Circuit(graph));
+    }
+    if choose_network_parameters::is_network(&graph) {
+        return choose_network_parameters::run(&graph, cx).map(Ir::Circuit);
     }
     let demands = demands(&graph, cx)?;
     let selectors: u32 = graph
@@ -93,7 +96,7 @@ fn demands<'a>(graph: &'a Graph<Circuit>, cx: &PassCx<'_>) -> Result<Vec<Demand<
                 let tolerance = if exact { 0.5 * unit } else { span * unit * (-precision).exp2() };
                 Demand {
                     name: name.clone(),
-                    kind: Kind::Diagram { diagram, log2_delta: *log2_delta },
+                    kind: Kind::Diagram { diagram, profile: diagram.noise_profile(), log2_delta: *log2_delta },
                     slots: diagram.slots,
                     tolerance,
                 }
@@ -184,19 +187,13 @@ fn search(demands: &[Demand<'_>], selectors: u32, cx: &PassCx<'_>) -> Result<Cho
 /// Bits by which the noise of an output is over its tolerance (negative: it fits), and the output's name.
 fn excess<'a>(demand: &'a Demand<'_>, choice: &Choice, sigmas: f64) -> (f64, &'a str) {
     let variance = match &demand.kind {
-        Kind::Diagram { diagram, log2_delta } => {
-            let has_bits = diagram
-                .nodes
-                .iter()
-                .flat_map(Node::forms)
-                .chain([&diagram.root])
-                .any(|form| form.atoms.keys().any(|(atom, _)| matches!(atom, Atom::Bit { .. })));
+        Kind::Diagram { diagram: _, profile, log2_delta } => {
             let lowest = choice.gadget.map_or(64, |gadget| 64 - gadget.base_log * gadget.levels);
-            if has_bits && lowest > *log2_delta {
+            if profile.reads_bits() && lowest > *log2_delta {
                 // A bit's body row is too coarse for the output's steps.
                 return (f64::from(lowest - log2_delta), &demand.name);
             }
-            diagram.noise_bound(&choice.glwe, choice.gadget.as_ref(), *log2_delta)
+            profile.variance(&choice.glwe, choice.gadget.as_ref(), *log2_delta)
         }
         Kind::Linear { norm2 } => noise::polynomial_product(&choice.glwe, choice.glwe.variance(), *norm2),
     };
@@ -207,7 +204,7 @@ fn excess<'a>(demand: &'a Demand<'_>, choice: &Choice, sigmas: f64) -> (f64, &'a
 fn least_polynomial(demand: &Demand<'_>) -> u32 {
     let slots = demand.slots.next_power_of_two();
     match &demand.kind {
-        Kind::Diagram { diagram, log2_delta: _ } => {
+        Kind::Diagram { diagram, .. } => {
             let tables = diagram.nodes.iter().map(|node| match node {
                 Node::Table { bits, values: _ } => slots << bits.len(),
                 Node::Switch { .. } | Node::Mux { .. } => slots,
@@ -220,7 +217,7 @@ fn least_polynomial(demand: &Demand<'_>) -> u32 {
 
 fn products(kind: &Kind<'_>) -> u64 {
     match kind {
-        Kind::Diagram { diagram, log2_delta: _ } => diagram
+        Kind::Diagram { diagram, .. } => diagram
             .nodes
             .iter()
             .map(|node| match node {

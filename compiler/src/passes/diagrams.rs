@@ -17,20 +17,14 @@ pub(crate) fn each_diagram(
         Ir::Tensor(graph) => Ok(Ir::Tensor(graph)),
         Ir::Quant(graph) => rebuild_ops(&graph, |_, _, op| match op {
             QuantOp::Trees { diagram } => Ok(QuantOp::Trees { diagram: rewrite(diagram, cx)? }),
-            QuantOp::Codes { .. } | QuantOp::Reals { .. } | QuantOp::Linear { .. } | QuantOp::Dequantize { .. } => {
-                Ok(op.clone())
-            }
+            other => Ok(other.clone()),
         })
         .map(Ir::Quant),
         Ir::Circuit(graph) => rebuild_ops(&graph, |_, _, op| match op {
             CircuitOp::Decide { log2_delta, diagram } => {
                 Ok(CircuitOp::Decide { log2_delta: *log2_delta, diagram: rewrite(diagram, cx)? })
             }
-            CircuitOp::Params { .. }
-            | CircuitOp::Codes { .. }
-            | CircuitOp::Reals { .. }
-            | CircuitOp::Polymul { .. }
-            | CircuitOp::Extract { .. } => Ok(op.clone()),
+            other => Ok(other.clone()),
         })
         .map(Ir::Circuit),
     }

@@ -1,5 +1,6 @@
 //! `lower-to-circuit`: integers to ciphertexts; trees to `decide`, linear maps to `polymul`.
 
+use super::lower_network::{Lowered, Places};
 use super::{Ir, PassCx, PassInfo, StageName, diagrams::ill_typed};
 use std::collections::BTreeMap;
 use tacit_ir::diag::{Code, Diagnostic, Result};
@@ -19,13 +20,14 @@ pub(super) fn run(ir: Ir, cx: &mut PassCx<'_>) -> Result<Ir> {
     let Ir::Quant(graph) = ir else { return Ok(ir) };
     let mut counts = (0, 0);
     let mut shifts: BTreeMap<usize, Vec<i64>> = BTreeMap::new();
-    let circuit: Graph<Circuit> = graph.rewrite(|new, _, node, operands, loc| {
+    let mut places = Places::of(&graph);
+    let circuit: Graph<Circuit> = graph.rewrite(|new, id, node, mut operands, loc| {
         let op = match &node.op {
             QuantOp::Codes { value, single, features } => CircuitOp::Codes {
                 value: value.clone(),
                 single: *single,
                 features: features.clone(),
-                selectors: Vec::new().into(),
+                selectors: places.selectors(&graph, id, features).into(),
             },
             QuantOp::Reals { value, columns } => CircuitOp::Reals { value: value.clone(), columns: *columns },
             QuantOp::Trees { diagram } => {
@@ -36,6 +38,13 @@ pub(super) fn run(ir: Ir, cx: &mut PassCx<'_>) -> Result<Ir> {
                 shifts.insert(new.values().count(), middles);
                 CircuitOp::Decide { log2_delta: log2_delta(widest)?, diagram }
             }
+            QuantOp::Affine { .. } | QuantOp::Lookup { .. } => match places.lower(&graph, new, id, &operands)? {
+                Lowered::TakenIn(stand_in) => return Ok(stand_in),
+                Lowered::Op(op, own) => {
+                    operands = own;
+                    op
+                }
+            },
             QuantOp::Linear { outputs, weights } => {
                 counts.1 += 1;
                 CircuitOp::Polymul { outputs: *outputs, weights: weights.clone() }

@@ -8,6 +8,7 @@
 //! Linear maps: weights become integers of [`WEIGHT_BITS`] bits per output.
 
 use super::{Ir, PassCx, PassInfo, StageName, diagrams::ill_typed};
+use crate::network;
 use crate::options::Encoding;
 use std::collections::{BTreeMap, BTreeSet};
 use tacit_ir::diag::{Code, Diagnostic, Result};
@@ -28,6 +29,11 @@ const WEIGHT_BITS: i32 = 24;
 
 pub(super) fn run(ir: Ir, cx: &mut PassCx<'_>) -> Result<Ir> {
     let Ir::Tensor(graph) = ir else { return Ok(ir) };
+    if is_network(&graph) {
+        let network = network::trace(&graph)?;
+        let trace = network::calibrate::run(&network, cx.calibration)?;
+        return network::quantize::quantize(graph.name(), &network, &trace, cx).map(Ir::Quant);
+    }
     let mut quant = Graph::<Quant>::new(graph.name());
     let mut map: BTreeMap<ValueId, ValueId> = BTreeMap::new();
     for id in graph.values() {
@@ -52,6 +58,16 @@ pub(super) fn run(ir: Ir, cx: &mut PassCx<'_>) -> Result<Ir> {
         quant.output(name.clone(), *id);
     }
     Ok(Ir::Quant(quant))
+}
+
+/// Whether something else than trees and linear maps of inputs is encrypted.
+fn is_network(graph: &Graph<Tensor>) -> bool {
+    let of_input = |id: &ValueId| matches!(graph.node(*id).op, TensorOp::Input { .. });
+    graph.values().any(|id| match &graph.node(id).op {
+        TensorOp::Input { .. } | TensorOp::TreeEnsemble { .. } => false,
+        TensorOp::Linear { .. } => !graph.node(id).operands.iter().all(of_input),
+        _ => true,
+    })
 }
 
 fn input_name(graph: &Graph<Tensor>, id: ValueId) -> Result<String> {

@@ -5,6 +5,7 @@
 //! every pass, records time and counters, and prints on request.
 
 mod assign_codes;
+mod choose_network_parameters;
 mod choose_parameters;
 mod clear_terminals;
 mod diagrams;
@@ -13,6 +14,7 @@ mod drop_cuts;
 mod expand_bits;
 mod fuse_linear;
 mod fuse_switches;
+mod lower_network;
 mod lower_to_circuit;
 mod lower_to_quant;
 mod merge_siblings;

@@ -100,6 +100,17 @@ pub struct Thermometer {
     pub positions: Vec<(u32, u32, u32, u32)>,
 }
 
+/// The codes of an encoder as coefficients, one after another, of inputs under one key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Samples {
+    /// Under the small key, else packed inputs.
+    pub small: bool,
+    /// The first input.
+    pub first: u32,
+    /// Torus value of 1.
+    pub unit: f64,
+}
+
 /// How head values become selectors and packed coefficients.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Encoder {
@@ -113,6 +124,8 @@ pub enum Encoder {
         columns: Vec<CodedColumn>,
         /// Thermometers, one a diagram that uses some.
         thermometers: Vec<Thermometer>,
+        /// Codes as LWE ciphertexts.
+        samples: Vec<Samples>,
     },
     /// Reals, scaled to at most 1 by a factor the client keeps.
     Reals {
@@ -140,6 +153,11 @@ pub enum Scale {
         log2_delta: u32,
         /// Rounding to the nearest integer removes all noise.
         exact: bool,
+    },
+    /// Values of an LWE result.
+    Torus {
+        /// Torus value of 1.
+        unit: f64,
     },
     /// Combinations of the reals of an encoder; the last slot holds 2^62 times the client's scale.
     Reals {
@@ -277,7 +295,7 @@ impl ClientSpec {
         let n = layout.glwe.polynomial_size;
         for encoder in encoders {
             match encoder {
-                Encoder::Codes { value: _, single: _, columns, thermometers } => {
+                Encoder::Codes { value: _, single: _, columns, thermometers, samples } => {
                     for column in columns {
                         let selectors_fit =
                             column.first_selector.checked_add(column.bits).is_some_and(|end| end <= layout.selectors);
@@ -288,6 +306,15 @@ impl ClientSpec {
                     for &(feature, _, packed, at) in thermometers.iter().flat_map(|t| &t.positions) {
                         if feature as usize >= columns.len() || packed >= layout.packed_inputs || at >= n {
                             return wrong("a thermometer position");
+                        }
+                    }
+                    for Samples { small, first, unit } in samples {
+                        let (size, inputs) =
+                            if *small { (layout.small_size(), layout.small_inputs) } else { (n, layout.packed_inputs) };
+                        let used = (columns.len() as u32).div_ceil(size.max(1));
+                        let fits = size > 0 && first.checked_add(used).is_some_and(|end| end <= inputs);
+                        if !fits || !unit.is_finite() || unit.abs() >= 1.0 {
+                            return wrong("samples of codes");
                         }
                     }
                     if thermometers.iter().any(|t| t.log2_delta > 63) {
@@ -304,12 +331,18 @@ impl ClientSpec {
                 }
             }
         }
-        if decoders.len() != layout.result_slots.len() {
+        if decoders.len() != layout.result_slots.len() + layout.lwe_results.len() {
             return wrong("the number of results");
         }
-        for (decoder, &slots) in decoders.iter().zip(&layout.result_slots) {
+        for (number, (decoder, &slots)) in
+            decoders.iter().zip(layout.result_slots.iter().chain(&layout.lwe_results)).enumerate()
+        {
+            if matches!(decoder.scale, Scale::Torus { .. }) != (number >= layout.result_slots.len()) {
+                return wrong("a decoder of another kind of result");
+            }
             let (scale_ok, outputs) = match &decoder.scale {
                 Scale::Integers { log2_delta, exact: _ } => (*log2_delta <= 63, slots),
+                Scale::Torus { unit } => (unit.is_finite() && *unit > 0.0, slots),
                 // The last slot holds the client's scale.
                 Scale::Reals { encoder, log2_amplitude } => {
                     let reals = matches!(encoders.get(*encoder as usize), Some(Encoder::Reals { .. }));

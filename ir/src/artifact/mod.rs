@@ -27,7 +27,7 @@ pub mod contents;
 pub mod v1;
 
 pub use contents::{
-    Artifact, ClientSpec, CodedColumn, Decoder, Encoder, RawGraph, RawNode, Report, Scale, Thermometer,
+    Artifact, ClientSpec, CodedColumn, Decoder, Encoder, RawGraph, RawNode, Report, Samples, Scale, Thermometer,
 };
 
 /// The first bytes of every file: not text, and damaged by a text-mode transfer.
@@ -50,7 +50,7 @@ pub enum Kind {
     ClientArtifact,
     /// A secret key.
     ClientKey,
-    /// A server's evaluation key; no circuit of this version needs one.
+    /// What a server bootstraps with.
     EvaluationKey,
     /// Encrypted inputs.
     Query,

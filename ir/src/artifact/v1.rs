@@ -5,6 +5,7 @@
 //! [`result_row_bytes`].
 
 use crate::diag::{Code, Diagnostic, Result};
+use crate::params::BootstrapParams;
 use crate::plan::Layout;
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +55,8 @@ pub struct SecretKey {
     /// The k*N bits of the binary GLWE key, polynomial after polynomial, lowest degree first, eight a byte from the
     /// least significant bit.
     pub bits: Vec<u8>,
+    /// The n bits of the small LWE key in the same way; empty where there is none.
+    pub small: Vec<u8>,
 }
 
 impl std::fmt::Debug for KeySection {
@@ -88,6 +91,59 @@ pub fn query_row_bytes(layout: &Layout) -> u64 {
     SEED_BYTES as u64
         + u64::from(layout.selectors) * selector_bytes(layout)
         + u64::from(layout.packed_inputs) * packed_input_bytes(layout)
+        + u64::from(layout.small_inputs) * small_input_bytes(layout)
+}
+
+/// Bytes of one seeded input under the small key: the coefficients of its body.
+pub fn small_input_bytes(layout: &Layout) -> u64 {
+    packed_bytes(u64::from(layout.small_size()), small_body_bits(layout))
+}
+
+/// Bits kept of each body coefficient of an input under the small key.
+pub fn small_body_bits(layout: &Layout) -> u32 {
+    layout.bootstrap.map_or(0, |params| crate::noise::body_bits(params.lwe.log2_std))
+}
+
+/// Words of the mask stream before the masks of the inputs under the small key: those of selectors and packed inputs.
+pub fn small_masks_start(layout: &Layout) -> u64 {
+    let rows = layout.gadget.map_or(0, |gadget| u64::from(gadget.levels) * (u64::from(layout.glwe.dimension) + 1));
+    let ciphertexts = u64::from(layout.selectors) * rows + u64::from(layout.packed_inputs);
+    ciphertexts * u64::from(layout.glwe.lwe_dimension())
+}
+
+/// Bytes of one LWE result: the mask and the body of each value.
+pub fn lwe_result_bytes(layout: &Layout, values: u32) -> u64 {
+    packed_bytes((u64::from(layout.glwe.lwe_dimension()) + 1) * u64::from(values), layout.result_bits)
+}
+
+/// Bytes of the seeded bootstrapping key: for each bit of the small key the bodies of a GGSW.
+pub fn bootstrapping_key_bytes(layout: &Layout) -> u64 {
+    layout.bootstrap.map_or(0, |params| u64::from(params.lwe.dimension) * bootstrapping_row_bytes(layout, &params))
+}
+
+/// Bytes of one GGSW of the bootstrapping key: `(k+1) * levels` bodies of N coefficients.
+pub fn bootstrapping_row_bytes(layout: &Layout, params: &BootstrapParams) -> u64 {
+    let rows = u64::from(params.gadget.levels) * (u64::from(layout.glwe.dimension) + 1);
+    packed_bytes(rows * u64::from(layout.glwe.polynomial_size), key_body_bits(layout))
+}
+
+/// Bits kept of each body of the bootstrapping key.
+pub fn key_body_bits(layout: &Layout) -> u32 {
+    crate::noise::body_bits(layout.glwe.log2_std)
+}
+
+/// Bytes of the seeded keyswitching key: 32-bit bodies, `levels` for each bit of the flattened GLWE key.
+pub fn keyswitching_key_bytes(layout: &Layout) -> u64 {
+    let levels = layout.bootstrap.and_then(|params| params.keyswitch).map_or(0, |gadget| u64::from(gadget.levels));
+    4 * levels * u64::from(layout.glwe.lwe_dimension())
+}
+
+/// Bytes of an evaluation key's section: a seed, the bootstrapping key, the keyswitching key. 0 where none is needed.
+pub fn evaluation_key_bytes(layout: &Layout) -> u64 {
+    match layout.bootstrap {
+        Some(_) => SEED_BYTES as u64 + bootstrapping_key_bytes(layout) + keyswitching_key_bytes(layout),
+        None => 0,
+    }
 }
 
 /// Bytes of one result ciphertext with `slots` body coefficients: k masks of N coefficients, then the bodies, all of
@@ -99,7 +155,8 @@ pub fn result_bytes(layout: &Layout, slots: u32) -> u64 {
 
 /// Bytes of one row of a result: all its ciphertexts.
 pub fn result_row_bytes(layout: &Layout) -> u64 {
-    layout.result_slots.iter().map(|slots| result_bytes(layout, *slots)).sum()
+    let glwe: u64 = layout.result_slots.iter().map(|slots| result_bytes(layout, *slots)).sum();
+    glwe + layout.lwe_results.iter().map(|values| lwe_result_bytes(layout, *values)).sum::<u64>()
 }
 
 /// Bytes that `count` values of `bits` bits take.

@@ -9,46 +9,70 @@ use std::collections::BTreeSet;
 /// Shared nodes tracked per node before the analysis assumes the worst.
 const TRACKED: usize = 256;
 
-/// What is known of a node's noise: external products add independent variances along the chosen path; fresh noise of
-/// what the client sent may be used many times and is bounded by the sum of absolute weights.
+/// What is known of a node's noise, in units of its sources: external products add independent variances along the chosen
+/// path; fresh noise of what the client sent may be used many times and is bounded by the sum of absolute weights.
 #[derive(Clone, Copy, Debug, Default)]
 struct Bound {
     products: f64,
-    fresh: f64,
+    thermometer: f64,
+    bits: f64,
 }
 
 impl Bound {
     fn max(self, other: Bound) -> Bound {
-        Bound { products: self.products.max(other.products), fresh: self.fresh.max(other.fresh) }
+        Bound {
+            products: self.products.max(other.products),
+            thermometer: self.thermometer.max(other.thermometer),
+            bits: self.bits.max(other.bits),
+        }
+    }
+}
+
+/// How a diagram's output noise depends on parameters: found once, evaluated for every candidate of a search.
+#[derive(Clone, Copy, Debug)]
+pub struct NoiseProfile(Bound);
+
+impl NoiseProfile {
+    /// Whether the diagram uses the body rows of selectors.
+    pub fn reads_bits(&self) -> bool {
+        self.0.bits > 0.0
+    }
+
+    /// Variance bound of every output coefficient as a fraction of the squared torus.
+    pub fn variance(&self, glwe: &GlweParams, gadget: Option<&GadgetParams>, log2_delta: u32) -> f64 {
+        let product = gadget.map_or(0.0, |gadget| noise::external_product(glwe, gadget));
+        // A bit atom is the last-level row of a GGSW, whose message is 2^(64 - base_log*levels).
+        let bit_scale = gadget.map_or(0.0, |g| f64::from(log2_delta + g.base_log * g.levels) - 64.0).exp2();
+        let Bound { products, thermometer, bits } = self.0;
+        products * product + glwe.variance() * (thermometer + bits * bit_scale).powi(2)
     }
 }
 
 impl Diagram {
-    /// Variance bound of every output coefficient as a fraction of the squared torus, for diagrams of `mux` and `table`
-    /// nodes; a `switch` counts as one product, which is only an estimate until `expand-bits` replaced it.
+    /// Variance bound of every output coefficient as a fraction of the squared torus: see [`Diagram::noise_profile`].
+    pub fn noise_bound(&self, glwe: &GlweParams, gadget: Option<&GadgetParams>, log2_delta: u32) -> f64 {
+        self.noise_profile().variance(glwe, gadget, log2_delta)
+    }
+
+    /// The bound of the output noise over all inputs, for diagrams of `mux` and `table` nodes; a `switch` counts as one
+    /// product, which is only an estimate until `expand-bits` replaced it.
     ///
     /// A chosen branch keeps its own noise (the difference cancels the other), so a mux is the larger of its branches
     /// plus one product. Terms of a sum add as independent where dominators show that they share no product, else
     /// coherently.
-    pub fn noise_bound(&self, glwe: &GlweParams, gadget: Option<&GadgetParams>, log2_delta: u32) -> f64 {
-        let product = gadget.map_or(0.0, |gadget| noise::external_product(glwe, gadget));
-        let std = glwe.variance().sqrt();
-        // A bit atom is the last-level row of a GGSW, whose message is 2^(64 - base_log*levels).
-        let bit_scale = gadget.map_or(0.0, |g| f64::from(log2_delta + g.base_log * g.levels) - 64.0).exp2();
-        let fresh_std = (std, std * bit_scale);
+    pub fn noise_profile(&self) -> NoiseProfile {
         let shared = self.shared_reach();
         let mut bounds: Vec<Bound> = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
-            let branches = node.forms().into_iter().map(|form| form_bound(form, &bounds, &shared, fresh_std));
-            let chosen = branches.reduce(Bound::max).unwrap_or_default();
-            let count = match node {
+            let branches = node.forms().into_iter().map(|form| form_bound(form, &bounds, &shared));
+            let mut chosen = branches.reduce(Bound::max).unwrap_or_default();
+            chosen.products += match node {
                 Node::Switch { .. } | Node::Mux { .. } => 1.0,
                 Node::Table { bits, .. } => bits.len() as f64,
             };
-            bounds.push(Bound { products: chosen.products + count * product, fresh: chosen.fresh });
+            bounds.push(chosen);
         }
-        let root = form_bound(&self.root, &bounds, &shared, fresh_std);
-        root.products + root.fresh.powi(2)
+        NoiseProfile(form_bound(&self.root, &bounds, &shared))
     }
 
     /// For each node, the nodes below it that also hang on something outside it; `None` when there are too many.
@@ -95,18 +119,18 @@ impl Diagram {
     }
 }
 
-fn form_bound(form: &Form, bounds: &[Bound], shared: &[Option<BTreeSet<usize>>], fresh_std: (f64, f64)) -> Bound {
+fn form_bound(form: &Form, bounds: &[Bound], shared: &[Option<BTreeSet<usize>>]) -> Bound {
     let mut seen = BTreeSet::new();
     let mut independent = true;
-    let mut variance = 0.0;
     let mut coherent = 0.0;
-    let mut fresh = 0.0;
+    let mut sum = Bound::default();
     for (id, &weight) in &form.nodes {
         let bound = bounds[id.index()];
         let weight = (weight as f64).abs();
-        variance += weight.powi(2) * bound.products;
+        sum.products += weight.powi(2) * bound.products;
         coherent += weight * bound.products.sqrt();
-        fresh += weight * bound.fresh;
+        sum.thermometer += weight * bound.thermometer;
+        sum.bits += weight * bound.bits;
         match &shared[id.index()] {
             Some(set) => independent &= set.iter().all(|&below| seen.insert(below)) && seen.insert(id.index()),
             None => independent &= form.nodes.len() == 1,
@@ -115,9 +139,12 @@ fn form_bound(form: &Form, bounds: &[Bound], shared: &[Option<BTreeSet<usize>>],
     for (&(atom, _), &weight) in &form.atoms {
         match atom {
             Atom::One => {}
-            Atom::AtLeast { .. } => fresh += (weight as f64).abs() * fresh_std.0,
-            Atom::Bit { .. } => fresh += (weight as f64).abs() * fresh_std.1,
+            Atom::AtLeast { .. } => sum.thermometer += (weight as f64).abs(),
+            Atom::Bit { .. } => sum.bits += (weight as f64).abs(),
         }
     }
-    Bound { products: if independent { variance } else { coherent * coherent }, fresh }
+    if !independent {
+        sum.products = coherent * coherent;
+    }
+    sum
 }

@@ -2,7 +2,7 @@
 
 use crate::graph::Graph;
 use crate::stage::circuit::{Circuit, CircuitOp};
-use crate::stage::quant::{CodedFeature, Quant, QuantOp};
+use crate::stage::quant::{CodedFeature, Quant, QuantOp, look_up};
 use std::collections::BTreeMap;
 
 /// Head values of one row, by name.
@@ -49,6 +49,27 @@ fn combine(weights: &[i64], columns: &[f64]) -> Value {
     Value::Floats(outputs.map(|row| row.iter().zip(columns).map(|(&w, x)| w as f64 * x).sum()).collect())
 }
 
+fn affine<'a>(operands: impl Iterator<Item = &'a Value>, start: &[u32], column: &[u32], weight: &[i64]) -> Value {
+    let mut inputs: Vec<i64> = Vec::new();
+    for operand in operands {
+        match operand {
+            Value::Ints(ints) => inputs.extend_from_slice(ints),
+            Value::Codes(codes) => inputs.extend(codes.iter().map(|&code| i64::from(code))),
+            Value::None | Value::Reals(_) | Value::Floats(_) => {}
+        }
+    }
+    let row = |pair: &[u32]| {
+        let entries = pair[0] as usize..pair[1] as usize;
+        entries.map(|at| weight[at] * inputs.get(column[at] as usize).copied().unwrap_or(0)).sum()
+    };
+    Value::Ints(start.windows(2).map(row).collect())
+}
+
+fn look_up_all(ints: &[i64], low: &[i64], stride: &[f64], tables: &[Vec<i64>], table: &[u32]) -> Vec<i64> {
+    let elements = ints.iter().zip(low).zip(stride).zip(table);
+    elements.map(|(((&x, &low), &stride), &table)| look_up(x, low, stride, &tables[table as usize])).collect()
+}
+
 fn dequantize(value: &Value, step: &[f64], offset: &[f64]) -> Value {
     let scale = |(x, (step, offset)): (f64, (&f64, &f64))| offset + step * x;
     let scales = step.iter().zip(offset);
@@ -84,8 +105,14 @@ pub fn evaluate_quant(graph: &Graph<Quant>, row: &Row) -> Result<Row, String> {
             (QuantOp::Reals { value, columns }, _) => reals(row, value, *columns)?,
             (QuantOp::Trees { diagram }, Value::Codes(codes)) => Value::Ints(diagram.evaluate(codes, &[])),
             (QuantOp::Linear { outputs: _, weights }, Value::Reals(columns)) => combine(weights, columns),
+            (QuantOp::Affine { start, column, weight, spread: _ }, _) => {
+                affine(node.operands.iter().map(|id| &values[id.index()]), start, column, weight)
+            }
+            (QuantOp::Lookup { regime: _, low, stride, tables, table }, Value::Ints(ints)) => {
+                Value::Ints(look_up_all(ints, low, stride, tables, table))
+            }
             (QuantOp::Dequantize { step, offset, exact: _ }, value) => dequantize(value, step, offset),
-            (QuantOp::Trees { .. } | QuantOp::Linear { .. }, _) => {
+            (QuantOp::Lookup { .. } | QuantOp::Trees { .. } | QuantOp::Linear { .. }, _) => {
                 return Err("operands of the wrong type".to_owned());
             }
         };
@@ -118,8 +145,30 @@ pub fn evaluate_circuit(graph: &Graph<Circuit>, row: &Row) -> Result<Row, String
                 Value::Ints(diagram.evaluate(codes, &selectors))
             }
             (CircuitOp::Polymul { outputs: _, weights }, Value::Reals(columns)) => combine(weights, columns),
+            (CircuitOp::BootstrapParams { .. }, _) => Value::None,
+            (CircuitOp::Samples { .. }, Value::Codes(codes)) => {
+                Value::Ints(codes.iter().map(|&code| i64::from(code)).collect())
+            }
+            (CircuitOp::Affine { start, column, weight, spread: _ }, _) => {
+                affine(node.operands.iter().map(|id| &values[id.index()]), start, column, weight)
+            }
+            (CircuitOp::RotateLookup { start, column, weight, low, stride, tables, table, .. }, _) => {
+                match affine(node.operands.iter().map(|id| &values[id.index()]), start, column, weight) {
+                    Value::Ints(ints) => Value::Ints(look_up_all(&ints, low, stride, tables, table)),
+                    other => other,
+                }
+            }
+            (CircuitOp::Bootstrap { low, stride, tables, table, unit: _ }, Value::Ints(ints)) => {
+                Value::Ints(look_up_all(ints, low, stride, tables, table))
+            }
             (CircuitOp::Extract { step, offset, exact: _ }, value) => dequantize(value, step, offset),
-            (CircuitOp::Decide { .. } | CircuitOp::Polymul { .. }, _) => {
+            (
+                CircuitOp::Decide { .. }
+                | CircuitOp::Polymul { .. }
+                | CircuitOp::Samples { .. }
+                | CircuitOp::Bootstrap { .. },
+                _,
+            ) => {
                 return Err("operands of the wrong type".to_owned());
             }
         };

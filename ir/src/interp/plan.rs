@@ -1,6 +1,8 @@
 //! Plans in clear: the check that makes a plan safe to run, and the evaluation that the encrypted one must match.
 
+use super::network::{Draw, Inputs};
 use crate::diag::{Code, Diagnostic, Result};
+use crate::params::GadgetParams;
 use crate::plan::{Form, Layout, Plan, Slot, Step};
 use std::collections::BTreeSet;
 
@@ -13,7 +15,18 @@ fn wrong<T>(why: impl Into<String>) -> Result<T> {
 /// # Errors
 /// [`Code::NotConformant`].
 pub fn check_layout(layout: &Layout) -> Result<()> {
-    let Layout { glwe, gadget, selectors, packed_inputs, body_bits, result_slots, result_bits } = layout;
+    let Layout {
+        glwe,
+        gadget,
+        selectors,
+        packed_inputs,
+        body_bits,
+        result_slots,
+        result_bits,
+        bootstrap,
+        small_inputs,
+        lwe_results,
+    } = layout;
     let size_ok = glwe.polynomial_size.is_power_of_two() && (256..=32768).contains(&glwe.polynomial_size);
     let dimension = u64::from(glwe.dimension) * u64::from(glwe.polynomial_size);
     if !size_ok || glwe.dimension == 0 || !(512..=65536).contains(&dimension) {
@@ -24,16 +37,16 @@ pub fn check_layout(layout: &Layout) -> Result<()> {
     }
     match gadget {
         None if *selectors > 0 => return wrong("selectors without a decomposition"),
-        Some(gadget) => {
-            let bits = u64::from(gadget.base_log) * u64::from(gadget.levels);
-            if gadget.base_log == 0 || gadget.levels == 0 || bits > 63 || gadget.levels > 16 {
-                return wrong(format!("base 2^{} with {} levels", gadget.base_log, gadget.levels));
-            }
-        }
+        Some(gadget) => check_gadget(gadget)?,
         None => {}
     }
-    if *selectors > 1 << 20 || *packed_inputs > 1 << 16 || result_slots.is_empty() || result_slots.len() > 1 << 12 {
+    if *selectors > 1 << 20 || *packed_inputs > 1 << 16 || result_slots.len() > 1 << 12 {
         return wrong("an absurd number of inputs or results");
+    }
+    super::network::check_layout(bootstrap.as_ref(), *small_inputs)?;
+    let values: u64 = lwe_results.iter().map(|&count| u64::from(count)).sum();
+    if values > 1 << 20 || lwe_results.len() > 1 << 12 || result_slots.is_empty() && values == 0 {
+        return wrong("no result, or an absurd number");
     }
     if !(1..=64).contains(body_bits) || !(1..=64).contains(result_bits) {
         return wrong("bits of coefficients out of range");
@@ -42,6 +55,15 @@ pub fn check_layout(layout: &Layout) -> Result<()> {
         Some(slots) => wrong(format!("{slots} outputs in a polynomial of {}", glwe.polynomial_size)),
         None => Ok(()),
     }
+}
+
+/// Checks that a decomposition is usable.
+pub(super) fn check_gadget(gadget: &GadgetParams) -> Result<()> {
+    let bits = u64::from(gadget.base_log) * u64::from(gadget.levels);
+    if gadget.base_log == 0 || gadget.levels == 0 || bits > 63 || gadget.levels > 16 {
+        return wrong(format!("base 2^{} with {} levels", gadget.base_log, gadget.levels));
+    }
+    Ok(())
 }
 
 /// Checks every index of a plan and that nothing is read before it is written; after it the plan runs without panics.
@@ -120,7 +142,7 @@ pub fn check(plan: &Plan, layout: &Layout) -> Result<()> {
     }
     match plan.results.iter().find(|&&slot| shared_written.get(slot as usize) != Some(&true)) {
         Some(slot) => wrong(format!("result slot {slot} is never written")),
-        None => Ok(()),
+        None => super::network::check(&plan.network, layout),
     }
 }
 
@@ -154,11 +176,28 @@ pub fn add_rotated(target: &mut [u64], source: &[u64], exponent: usize, weight: 
 ///
 /// # Errors
 /// [`Code::NotConformant`] where the inputs do not fit the layout.
-pub fn evaluate(plan: &Plan, layout: &Layout, selectors: &[bool], packed: &[Vec<u64>]) -> Result<Vec<Vec<u64>>> {
+pub fn evaluate(plan: &Plan, layout: &Layout, inputs: &Inputs<'_>) -> Result<Vec<Vec<u64>>> {
+    simulate(plan, layout, inputs, None)
+}
+
+/// [`evaluate`]; with `draw` the vectors of the network have the noise that their operations are predicted to have. Noise of
+/// GLWE results is not drawn: [`noise::for_input`](crate::noise::for_input) predicts it.
+///
+/// # Errors
+/// [`Code::NotConformant`] where the inputs do not fit the layout.
+pub fn simulate(
+    plan: &Plan,
+    layout: &Layout,
+    inputs: &Inputs<'_>,
+    draw: Option<&mut Draw<'_>>,
+) -> Result<Vec<Vec<u64>>> {
+    let Inputs { selectors, packed, small } = *inputs;
     let n = layout.glwe.polynomial_size as usize;
     if selectors.len() != layout.selectors as usize
         || packed.len() != layout.packed_inputs as usize
         || packed.iter().any(|message| message.len() != n)
+        || small.len() != layout.small_inputs as usize
+        || small.iter().any(|message| message.len() != layout.small_size() as usize)
     {
         return wrong("the inputs do not fit the layout");
     }
@@ -233,5 +272,6 @@ pub fn evaluate(plan: &Plan, layout: &Layout, selectors: &[bool], packed: &[Vec<
         }
     }
     let results = plan.results.iter().zip(&layout.result_slots);
-    Ok(results.map(|(&slot, &slots)| shared[slot as usize][..slots as usize].to_vec()).collect())
+    let glwe = results.map(|(&slot, &slots)| shared[slot as usize][..slots as usize].to_vec());
+    Ok(glwe.chain(super::network::evaluate(&plan.network, layout, inputs, draw)).collect())
 }

@@ -8,6 +8,7 @@ mod ml;
 mod shape;
 mod trees;
 mod value;
+mod window;
 
 pub use value::{Data, TensorValue};
 
@@ -188,6 +189,11 @@ fn apply(op: &TensorOp, x: &[&TensorValue]) -> std::result::Result<TensorValue, 
         (Op::PairVotes { classes }, [x]) => ml::pair_votes(x, *classes)?,
         (Op::PairProbabilities { classes, a, b }, [x]) => ml::pair_probabilities(x, *classes, a, b)?,
         (Op::ZipMap { .. }, [x]) => (*x).clone(),
+        (Op::Conv { strides, dilations, pads, group }, [x, w, bias @ ..]) => {
+            window::conv(x, w, bias.first().copied(), (strides, dilations, pads), *group)?
+        }
+        (Op::Pool { kind, window, count_pads }, [x]) => window::pool(x, *kind, &window.window(), *count_pads)?,
+        (Op::Pad { pads, value }, [x]) => window::pad(x, pads, *value)?,
         (Op::Unary { kind }, [x]) => elementwise::unary(*kind, x)?,
         (Op::Binary { kind }, [a, b]) => elementwise::binary(*kind, a, b)?,
         (Op::Where {}, [condition, a, b]) => elementwise::choose(condition, a, b)?,

@@ -7,16 +7,22 @@
 //! | `reals` | | a packed GLWE ciphertext of scaled reals |
 //! | `decide` | codes, params? | a GLWE ciphertext with one output in each of its first K coefficients (regime R1) |
 //! | `polymul` | reals, params? | the same, by products with clear polynomials (regime R0) |
-//! | `extract` | glwe | the result that leaves the server |
+//! | `samples` | codes, params, bootstrap_params? | an LWE ciphertext of each code |
+//! | `affine` | lwe... | integer combinations |
+//! | `rotate_lookup` | codes..., params? | a table of each sum, rotated by selector bits (regime R1) |
+//! | `bootstrap` | lwe, params?, bootstrap_params? | a table of each element (regime R2) |
+//! | `extract` | glwe or lwe | the result that leaves the server |
 //!
 //! `decide` and `polymul` have no noise until `choose-parameters` gives them the `params` operand.
+
+pub mod network;
 
 use super::quant::{CodedFeature, Interval, check_features, parse_interval, parse_runs, runs};
 use crate::attr::Many;
 use crate::diagram::{Diagram, SelectorCode};
 use crate::graph::Stage;
 use crate::noise;
-use crate::params::{GadgetParams, GlweParams};
+use crate::params::{BootstrapParams, GadgetParams, GlweParams, LweParams};
 use crate::{attr_record, define_ops};
 use std::fmt;
 use std::str::FromStr;
@@ -95,6 +101,78 @@ define_ops! {
             /// Row-major, outputs x (columns + 1).
             weights: Vec<i64>,
         },
+        /// Parameters of bootstraps.
+        BootstrapParams = "bootstrap_params" {
+            /// Dimension of the small key.
+            n: u32,
+            /// log2 of the small key's fresh noise.
+            log2_std: f64,
+            /// Block length of the small key.
+            block: u32,
+            /// log2 of the keyswitch's base; 0 where there is no keyswitch.
+            ks_base_log: u32,
+            /// Levels of the keyswitch.
+            ks_levels: u32,
+            /// log2 of the blind rotation's base.
+            base_log: u32,
+            /// Levels of the blind rotation.
+            levels: u32,
+            /// Mask polynomials of inputs under the small key; 0 for none.
+            small_dimension: u32,
+        },
+        /// Codes as LWE ciphertexts: `unit * code` of the torus each.
+        Samples = "samples" {
+            /// Torus value of 1.
+            unit: f64,
+            /// Under the small key, where bootstraps need no keyswitch; else under the flattened GLWE key.
+            small: bool,
+        },
+        /// Integer combinations of the elements of all operands, numbered through; a sparse matrix by rows.
+        Affine = "affine" {
+            /// First entry of each row, and the number of entries.
+            start: Vec<u32>,
+            /// Column of each entry.
+            column: Vec<u32>,
+            /// Weight of each entry.
+            weight: Vec<i64>,
+            /// Typical standard deviation of a sum.
+            spread: f64,
+        },
+        /// A table of a sum of codes, by rotating it by each selector bit (regime R1).
+        RotateLookup = "rotate_lookup" {
+            /// First entry of each row, and the number of entries.
+            start: Vec<u32>,
+            /// Column of each entry.
+            column: Vec<u32>,
+            /// Weight of each entry.
+            weight: Vec<i64>,
+            /// Typical standard deviation of a sum.
+            spread: f64,
+            /// Per element: the argument of entry 0.
+            low: Vec<i64>,
+            /// Per element: from one entry's argument to the next.
+            stride: Vec<f64>,
+            /// Distinct tables.
+            tables: Many<Vec<i64>>,
+            /// Per element: its table.
+            table: Vec<u32>,
+            /// Torus value of 1 in the output.
+            unit: f64,
+        },
+        /// A table of each element by a programmable bootstrap, after a keyswitch unless the argument is under the small
+        /// key (regime R2).
+        Bootstrap = "bootstrap" {
+            /// Per element: the argument of entry 0.
+            low: Vec<i64>,
+            /// Per element: from one entry's argument to the next.
+            stride: Vec<f64>,
+            /// Distinct tables.
+            tables: Many<Vec<i64>>,
+            /// Per element: its table.
+            table: Vec<u32>,
+            /// Torus value of 1 in the output.
+            unit: f64,
+        },
         /// The output coefficients leave the server.
         Extract = "extract" {
             /// Per output, the float value of the integer 1.
@@ -134,6 +212,19 @@ pub enum CircuitType {
         /// Bound of the noise, once parameters are chosen.
         noise: Option<Log2Std>,
     },
+    /// Parameters of bootstraps.
+    BootstrapParams(BootstrapParams),
+    /// LWE ciphertexts.
+    Lwe {
+        /// Sound interval of each integer.
+        ranges: Vec<(i64, i64)>,
+        /// log2 of the torus value of 1.
+        log2_unit: Log2Std,
+        /// Whether they are under the small key.
+        small: bool,
+        /// Bound of the noise of every element, once parameters are chosen.
+        noise: Option<Log2Std>,
+    },
     /// A result.
     Result(u32),
 }
@@ -157,6 +248,13 @@ impl fmt::Display for CircuitType {
                     Some(noise) => write!(f, " noise[2^{:.2}]", noise.0),
                     None => Ok(()),
                 }
+            }
+            CircuitType::BootstrapParams(_) => f.write_str("bootstrap_params"),
+            CircuitType::Lwe { ranges, log2_unit, small, noise } => {
+                let shown: Vec<Interval> = ranges.iter().map(|&(low, high)| Interval(low, high)).collect();
+                let key = if *small { "small" } else { "large" };
+                write!(f, "lwe<{}> {key} range[{}] unit[2^{:.2}]", ranges.len(), runs(&shown), log2_unit.0)?;
+                noise.map_or(Ok(()), |noise| write!(f, " noise[2^{:.2}]", noise.0))
             }
             CircuitType::Result(outputs) => write!(f, "result<{outputs}>"),
         }
@@ -192,6 +290,19 @@ impl FromStr for CircuitType {
                 }
             };
             slots().map(|slots| CircuitType::Glwe { ranges, slots, noise })
+        } else if text.starts_with("lwe") {
+            let power = |part: Option<&str>| {
+                part.map(|part| part.strip_prefix("2^").and_then(|n| n.parse().ok()).map(Log2Std).ok_or_else(wrong))
+            };
+            let ranges = part("range").and_then(|list| parse_runs(list, parse_interval)).ok_or_else(wrong)?;
+            let log2_unit = power(part("unit")).ok_or_else(wrong)??;
+            let noise = power(part("noise")).transpose()?;
+            Some(CircuitType::Lwe { ranges, log2_unit, small: text.contains(" small "), noise })
+        } else if text == "bootstrap_params" {
+            // As with `params`: agreement is checked by kind alone.
+            let gadget = GadgetParams { base_log: 0, levels: 0 };
+            let lwe = LweParams { dimension: 0, log2_std: 0.0, block: 1 };
+            Some(CircuitType::BootstrapParams(BootstrapParams { lwe, keyswitch: None, gadget, small_dimension: 0 }))
         } else if text.starts_with("result") {
             slots().map(CircuitType::Result)
         } else if text == "params" {
@@ -261,6 +372,30 @@ impl Stage for Circuit {
                 };
                 Ok(CircuitType::Glwe { slots: *outputs, ranges: None, noise })
             }
+            (CircuitOp::BootstrapParams { .. }, []) => network::bootstrap_params(op),
+            (CircuitOp::Samples { unit, small }, [CircuitType::Codes { largest, .. }, rest @ ..]) => {
+                network::samples(*unit, *small, largest, rest)
+            }
+            (CircuitOp::Affine { start, column, weight, spread: _ }, operands) => {
+                network::affine(start, column, weight, operands)
+            }
+            (CircuitOp::RotateLookup { .. }, operands) => network::rotate_lookup(op, operands),
+            (CircuitOp::Bootstrap { .. }, [argument, rest @ ..]) => network::bootstrap(op, argument, rest),
+            (
+                CircuitOp::Extract { step, offset, exact: _ },
+                [CircuitType::Lwe { ranges, log2_unit, small: false, .. }],
+            ) => {
+                network::check_fits(ranges, log2_unit.0.exp2(), 0.5)?;
+                if step.len() != ranges.len() || offset.len() != ranges.len() {
+                    return Err(format!(
+                        "{} steps and {} offsets for {} outputs",
+                        step.len(),
+                        offset.len(),
+                        ranges.len()
+                    ));
+                }
+                Ok(CircuitType::Result(ranges.len() as u32))
+            }
             (CircuitOp::Extract { step, offset, exact: _ }, [CircuitType::Glwe { slots, .. }]) => {
                 if step.len() != *slots as usize || offset.len() != *slots as usize {
                     return Err(format!("{} steps and {} offsets for {slots} outputs", step.len(), offset.len()));
@@ -273,6 +408,9 @@ impl Stage for Circuit {
                 | CircuitOp::Reals { .. }
                 | CircuitOp::Decide { .. }
                 | CircuitOp::Polymul { .. }
+                | CircuitOp::BootstrapParams { .. }
+                | CircuitOp::Samples { .. }
+                | CircuitOp::Bootstrap { .. }
                 | CircuitOp::Extract { .. },
                 _,
             ) => Err("operands of the wrong number or type".to_owned()),
@@ -281,7 +419,20 @@ impl Stage for Circuit {
 
     fn agrees(declared: &CircuitType, inferred: &CircuitType) -> bool {
         match (declared, inferred) {
-            (CircuitType::Params(..), CircuitType::Params(..)) => true,
+            (CircuitType::Params(..), CircuitType::Params(..))
+            | (CircuitType::BootstrapParams(_), CircuitType::BootstrapParams(_)) => true,
+            (
+                CircuitType::Lwe { ranges, log2_unit, small, noise },
+                CircuitType::Lwe { ranges: new_ranges, log2_unit: new_unit, small: new_small, noise: new_noise },
+            ) => {
+                let near = |a: &Log2Std, b: &Log2Std| (a.0 - b.0).abs() <= 0.01;
+                let noise_agrees = match (noise, new_noise) {
+                    (Some(old), Some(new)) => near(old, new),
+                    (None, None) => true,
+                    _ => false,
+                };
+                ranges == new_ranges && small == new_small && near(log2_unit, new_unit) && noise_agrees
+            }
             (
                 CircuitType::Glwe { ranges, slots, noise },
                 CircuitType::Glwe { ranges: new_ranges, slots: new_slots, noise: new_noise },

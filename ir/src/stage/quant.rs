@@ -1,7 +1,8 @@
 //! The integer stage: codes and scaled integers in place of floats, still in clear.
 //!
 //! Tree ensembles become diagrams over integer codes, exactly equivalent to the float comparisons; linear maps get
-//! integer weights. `dequantize` gives back floats with a step and an offset for each output.
+//! integer weights. Networks alternate `affine` (a sparse integer matrix) and `lookup` (a table for each element).
+//! `dequantize` gives back floats with a step and an offset for each output.
 
 use crate::diagram::Diagram;
 use crate::graph::Stage;
@@ -51,6 +52,87 @@ impl CodedFeature {
     }
 }
 
+attr_enum! {
+    /// How a look-up runs encrypted.
+    pub enum Regime {
+        /// A table rotated by selector bits: no evaluation key, one external product a bit and element (R1).
+        Rotate = "rotate",
+        /// A programmable bootstrap (R2).
+        Bootstrap = "bootstrap",
+    }
+}
+
+/// A sparse matrix by rows: row r has the entries `start[r]..start[r+1]`.
+pub(crate) fn check_matrix(start: &[u32], column: &[u32], weight: &[i64], columns: usize) -> Result<(), String> {
+    let ends_fit = start.first() == Some(&0) && start.last().is_some_and(|&end| end as usize == column.len());
+    if !ends_fit || start.windows(2).any(|pair| pair[0] > pair[1]) || column.len() != weight.len() {
+        return Err("the rows of the matrix are inconsistent".to_owned());
+    }
+    match column.iter().find(|&&column| column as usize >= columns) {
+        Some(column) => Err(format!("column {column} of {columns}")),
+        None => Ok(()),
+    }
+}
+
+/// The sound interval of every row of a sparse matrix.
+///
+/// # Errors
+/// Inconsistent rows, and sums that leave 53 bits.
+pub fn matrix_ranges(
+    start: &[u32],
+    column: &[u32],
+    weight: &[i64],
+    inputs: &[(i64, i64)],
+) -> Result<Vec<(i64, i64)>, String> {
+    check_matrix(start, column, weight, inputs.len())?;
+    let row = |pair: &[u32]| {
+        let mut range = (0i64, 0i64);
+        for at in pair[0] as usize..pair[1] as usize {
+            let (low, high) = inputs[column[at] as usize];
+            let (a, b) = (weight[at].checked_mul(low)?, weight[at].checked_mul(high)?);
+            range = (range.0.checked_add(a.min(b))?, range.1.checked_add(a.max(b))?);
+        }
+        // Room for what follows: sums of such values never overflow 64 bits.
+        (range.0.abs().max(range.1.abs()) < 1 << 53).then_some(range)
+    };
+    start.windows(2).map(|pair| row(pair).ok_or_else(|| "a sum leaves 53 bits".to_owned())).collect()
+}
+
+/// The look-up tables of a layer are consistent with its rows; the interval of each element's values.
+pub(crate) fn table_ranges(
+    rows: usize,
+    low: &[i64],
+    stride: &[f64],
+    tables: &[Vec<i64>],
+    table: &[u32],
+) -> Result<Vec<(i64, i64)>, String> {
+    if low.len() != rows || stride.len() != rows || table.len() != rows {
+        return Err(format!(
+            "{} offsets, {} strides, {} tables for {rows} elements",
+            low.len(),
+            stride.len(),
+            table.len()
+        ));
+    }
+    let entries = tables.first().map_or(0, Vec::len);
+    if entries < 2 || tables.iter().any(|table| table.len() != entries) {
+        return Err("tables of different sizes, or of less than two entries".to_owned());
+    }
+    if stride.iter().any(|stride| !stride.is_finite() || *stride <= 0.0) {
+        return Err("a stride is not positive".to_owned());
+    }
+    let ranges: Vec<(i64, i64)> =
+        tables.iter().map(|t| t.iter().fold((i64::MAX, i64::MIN), |(a, b), &v| (a.min(v), b.max(v)))).collect();
+    let of = |&at: &u32| ranges.get(at as usize).copied().ok_or_else(|| format!("there is no table {at}"));
+    table.iter().map(of).collect()
+}
+
+/// Entry of a table for an argument: the nearest slot, the ends beyond them.
+pub fn look_up(argument: i64, low: i64, stride: f64, table: &[i64]) -> i64 {
+    let slot = ((argument - low) as f64 / stride).round().clamp(0.0, (table.len() - 1) as f64);
+    table[slot as usize]
+}
+
 define_ops! {
     /// Operations of the integer stage.
     pub enum QuantOp {
@@ -81,6 +163,30 @@ define_ops! {
             outputs: u32,
             /// Row-major, outputs x (columns + 1).
             weights: Vec<i64>,
+        },
+        /// Integer combinations of the elements of all operands, numbered through; a sparse matrix by rows.
+        Affine = "affine" {
+            /// First entry of each row, and the number of entries.
+            start: Vec<u32>,
+            /// Column of each entry.
+            column: Vec<u32>,
+            /// Weight of each entry.
+            weight: Vec<i64>,
+            /// Standard deviation that a sum typically has over inputs (the median over rows): what noise is judged by.
+            spread: f64,
+        },
+        /// A function of each element: entry `round((x - low) / stride)` of its table.
+        Lookup = "lookup" {
+            /// How it runs encrypted.
+            regime: Regime,
+            /// Per element: the argument of entry 0.
+            low: Vec<i64>,
+            /// Per element: from one entry's argument to the next.
+            stride: Vec<f64>,
+            /// Distinct tables, of one size.
+            tables: crate::attr::Many<Vec<i64>>,
+            /// Per element: its table.
+            table: Vec<u32>,
         },
         /// Integers back to floats: `offset + step * value`, per output.
         Dequantize = "dequantize" {
@@ -226,6 +332,20 @@ impl Stage for Quant {
                 }
                 Ok(QuantType::Combined(*outputs))
             }
+            (QuantOp::Affine { start, column, weight, spread: _ }, operands) if !operands.is_empty() => {
+                let mut ranges = Vec::new();
+                for operand in operands {
+                    match operand {
+                        QuantType::Ints(own) => ranges.extend_from_slice(own),
+                        QuantType::Codes(largest) => ranges.extend(largest.iter().map(|&code| (0, i64::from(code)))),
+                        _ => return Err("an operand that is neither codes nor integers".to_owned()),
+                    }
+                }
+                matrix_ranges(start, column, weight, &ranges).map(QuantType::Ints)
+            }
+            (QuantOp::Lookup { regime: _, low, stride, tables, table }, [QuantType::Ints(ranges)]) => {
+                table_ranges(ranges.len(), low, stride, tables, table).map(QuantType::Ints)
+            }
             (QuantOp::Dequantize { step, offset, exact: _ }, [QuantType::Ints(ranges)]) => {
                 dequantized(step, offset, ranges.len())
             }
@@ -237,6 +357,8 @@ impl Stage for Quant {
                 | QuantOp::Reals { .. }
                 | QuantOp::Trees { .. }
                 | QuantOp::Linear { .. }
+                | QuantOp::Affine { .. }
+                | QuantOp::Lookup { .. }
                 | QuantOp::Dequantize { .. },
                 _,
             ) => Err("operands of the wrong number or type".to_owned()),

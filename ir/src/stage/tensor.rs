@@ -4,8 +4,9 @@
 //! first or after the last encrypted one.
 
 mod infer;
+pub mod window;
 
-use crate::{attr_enum, define_ops};
+use crate::{attr_enum, attr_record, define_ops};
 use std::fmt;
 use std::str::FromStr;
 
@@ -256,6 +257,40 @@ attr_enum! {
     }
 }
 
+attr_enum! {
+    /// What pooling makes of a window.
+    pub enum PoolKind {
+        /// Its greatest value.
+        Max = "max",
+        /// The mean of its values.
+        Average = "average",
+    }
+}
+
+attr_record! {
+    /// Where the window of a pooling goes.
+    pub struct PoolWindow {
+        /// Size of the window along each spatial axis.
+        pub kernel: Vec<usize>,
+        /// From one position to the next.
+        pub strides: Vec<usize>,
+        /// From one element of the window to the next.
+        pub dilations: Vec<usize>,
+        /// Elements added before and, in the second half, after each axis.
+        pub pads: Vec<usize>,
+        /// A last window that lies only partly inside counts.
+        pub ceil: bool,
+    }
+}
+
+impl PoolWindow {
+    /// The window.
+    pub fn window(&self) -> window::Window {
+        let PoolWindow { kernel, strides, dilations, pads, ceil } = self.clone();
+        window::Window { kernel, strides, dilations, pads, ceil }
+    }
+}
+
 define_ops! {
     /// Operations of the float stage.
     pub enum TensorOp {
@@ -317,6 +352,34 @@ define_ops! {
             weights: Vec<f64>,
             /// Per output.
             bias: Vec<f64>,
+        },
+        /// Convolution (cross-correlation) of `[rows, channels, ...]` with weights `[outputs, channels / group, ...]` and a
+        /// bias, if given, per output.
+        Conv = "conv" {
+            /// From one position to the next, along each spatial axis.
+            strides: Vec<usize>,
+            /// From one element of the kernel to the next.
+            dilations: Vec<usize>,
+            /// Zeros added before and, in the second half, after each axis.
+            pads: Vec<usize>,
+            /// Groups of channels that are convolved apart.
+            group: usize,
+        },
+        /// The maximum or mean of each window of `[rows, channels, ...]`.
+        Pool = "pool" {
+            /// Which.
+            kind: PoolKind,
+            /// The window.
+            window: PoolWindow,
+            /// Whether a mean counts padding.
+            count_pads: bool,
+        },
+        /// A constant around the values.
+        Pad = "pad" {
+            /// Elements added before and, in the second half, after each axis.
+            pads: Vec<usize>,
+            /// The constant.
+            value: f64,
         },
         /// (x - offset) * scale, in the input's float type (f32 for integers), rounded to f32.
         Scaler = "scaler" {

@@ -21,12 +21,19 @@ fn main() {
                 gadget: Some(gadget),
                 selectors: SELECTORS,
                 packed_inputs: 0,
-                body_bits: noise::body_bits(&glwe),
+                body_bits: noise::body_bits(glwe.log2_std),
                 result_slots: vec![1],
                 result_bits: 32,
+                bootstrap: None,
+                small_inputs: 0,
+                lwe_results: vec![],
             };
             let key = ClientKey::generate(&layout, [0; 32]).expect("secure parameters");
-            let row = EncodedRow { selectors: (0..SELECTORS).map(|bit| bit % 2 == 0).collect(), packed: Vec::new() };
+            let row = EncodedRow {
+                selectors: (0..SELECTORS).map(|bit| bit % 2 == 0).collect(),
+                packed: Vec::new(),
+                small: Vec::new(),
+            };
             let (start, mut least) = (Instant::now(), f64::INFINITY);
             while start.elapsed() < Duration::from_millis(250) {
                 let one = Instant::now();

@@ -5,10 +5,11 @@
 
 use indexmap::IndexMap;
 use std::collections::BTreeMap;
-use tacit_ir::artifact::{Artifact, ClientSpec, CodedColumn, Decoder, Encoder, Scale};
+use tacit_ir::artifact::{Artifact, ClientSpec, CodedColumn, Decoder, Encoder, Samples, Scale};
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::graph::Graph;
 use tacit_ir::interp::integer::encode_codes;
+use tacit_ir::interp::network::Inputs;
 use tacit_ir::interp::tensor::{Data, TensorValue, evaluate};
 use tacit_ir::stage::quant::{CodedFeature, Missing};
 use tacit_ir::stage::tensor::{Tensor, TensorOp, TensorType};
@@ -20,6 +21,15 @@ pub struct EncodedRow {
     pub selectors: Vec<bool>,
     /// Message polynomial of each packed input, on the torus.
     pub packed: Vec<Vec<u64>>,
+    /// Message polynomial of each input under the small key.
+    pub small: Vec<Vec<u64>>,
+}
+
+impl EncodedRow {
+    /// The same for the clear interpreter.
+    pub fn inputs(&self) -> Inputs<'_> {
+        Inputs { selectors: &self.selectors, packed: &self.packed, small: &self.small }
+    }
 }
 
 /// Encoded rows, and the clear values that go around the encrypted part.
@@ -106,7 +116,7 @@ impl Codec {
                 if value.rows() != rows {
                     return Err(Diagnostic::new(Code::ShapeMismatch, "inputs with different numbers of rows"));
                 }
-                reals.insert(name, (value.columns(), data));
+                reals.insert(name, (data.len() / rows, data));
             }
         }
         let row = |row: usize| self.encode_row(row, &reals);
@@ -119,6 +129,7 @@ impl Codec {
         let mut out = EncodedRow {
             selectors: vec![false; layout.selectors as usize],
             packed: vec![vec![0; n]; layout.packed_inputs as usize],
+            small: vec![vec![0; layout.small_size() as usize]; layout.small_inputs as usize],
         };
         let of = |name: &str| -> Result<&[f64]> {
             let (columns, data) = values
@@ -128,13 +139,20 @@ impl Codec {
         };
         for (encoder, features) in self.spec.encoders.iter().zip(&self.features) {
             match encoder {
-                Encoder::Codes { value, single, columns, thermometers } => {
+                Encoder::Codes { value, single, columns, thermometers, samples } => {
                     let codes = encode_codes(of(value)?, *single, features).map_err(|why| nan_error(&why, row))?;
                     for (column, &code) in columns.iter().zip(&codes) {
                         let interval = column.cuts.partition_point(|&cut| cut <= code);
                         let pattern = column.patterns.get(interval).copied().unwrap_or(0);
                         for bit in 0..column.bits {
                             out.selectors[(column.first_selector + bit) as usize] = pattern >> bit & 1 == 1;
+                        }
+                    }
+                    for Samples { small, first, unit } in samples {
+                        let inputs = if *small { &mut out.small } else { &mut out.packed };
+                        let places = inputs.iter_mut().skip(*first as usize).flatten();
+                        for (place, &code) in places.zip(&codes) {
+                            *place = torus_of(f64::from(code) * unit);
                         }
                     }
                     for thermometer in thermometers {
@@ -187,6 +205,11 @@ impl Codec {
     }
 }
 
+/// A real number of turns, at most half of one, on the 64-bit torus.
+fn torus_of(turns: f64) -> u64 {
+    (turns * 64f64.exp2()).round() as i128 as u64
+}
+
 fn coded_feature(column: &CodedColumn) -> Result<CodedFeature> {
     let missing = Missing::from_name(&column.missing);
     let increasing = column.boundaries.windows(2).all(|pair| pair[0] < pair[1]);
@@ -228,6 +251,9 @@ fn decode_row(decoder: &Decoder, slots: &[u64]) -> Result<Vec<f64>> {
                 let value = torus as i64 as f64 / f64::from(*log2_delta).exp2();
                 offset + step * if *exact { value.round() } else { value }
             })
+            .collect()),
+        Scale::Torus { unit } => Ok(outputs
+            .map(|((step, offset), &torus)| offset + step * (torus as i64 as f64 / 64f64.exp2() / unit))
             .collect()),
         Scale::Reals { encoder: _, log2_amplitude } => {
             // The last slot holds three quarters of 2^62 times the scale, a power of two: noise cannot move it past the next.

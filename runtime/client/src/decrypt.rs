@@ -2,7 +2,7 @@
 
 use crate::encrypt::DIGIT_BITS;
 use crate::key::ClientKey;
-use tacit_ir::artifact::v1::{BatchHeader, result_bytes, result_row_bytes};
+use tacit_ir::artifact::v1::{BatchHeader, lwe_result_bytes, result_bytes, result_row_bytes};
 use tacit_ir::artifact::{Kind, SectionId, View, decode};
 use tacit_ir::diag::Result;
 use tacit_torus::bits;
@@ -33,7 +33,13 @@ pub fn decrypt(key: &ClientKey, bytes: &[u8]) -> Result<Vec<Vec<Vec<u64>>>> {
                 row = rest;
                 decryptor.result(ciphertext, *slots as usize)
             });
-            results.collect()
+            let mut all: Vec<Vec<u64>> = results.collect();
+            for values in &layout.lwe_results {
+                let (ciphertexts, rest) = row.split_at(lwe_result_bytes(layout, *values) as usize);
+                row = rest;
+                all.push(decryptor.values(ciphertexts, *values as usize));
+            }
+            all
         })
         .collect())
 }
@@ -61,6 +67,20 @@ impl<'a> Decryptor<'a> {
         }
         let bodies = self.coefficients[masks..].iter();
         bodies.zip(&self.product).map(|(body, product)| body.wrapping_sub(*product)).collect()
+    }
+
+    /// LWE ciphertexts under the flattened key.
+    fn values(&mut self, ciphertexts: &[u8], values: usize) -> Vec<u64> {
+        let width = self.key.bits.len() + 1;
+        self.coefficients.resize(width * values, 0);
+        bits::unpack(ciphertexts, self.key.layout.result_bits, &mut self.coefficients);
+        let value = |ciphertext: &[u64]| {
+            let (masks, body) = ciphertext.split_at(width - 1);
+            let product = masks.iter().zip(self.key.bits.iter());
+            let product = product.fold(0u64, |sum, (mask, bit)| sum.wrapping_add(mask.wrapping_mul(u64::from(*bit))));
+            body[0].wrapping_sub(product)
+        };
+        self.coefficients.chunks_exact(width).map(value).collect()
     }
 
     /// Coefficient j of a mask times its key polynomial is `sum_(i<=j) a_(j-i) s_i - sum_(i>j) a_(N+j-i) s_i`.

@@ -5,9 +5,13 @@ use crate::EncodedRow;
 use crate::key::ClientKey;
 use crate::random::{Noise, public_seed, system_bytes};
 use rayon::prelude::*;
-use tacit_ir::artifact::v1::{BatchHeader, MAX_ROWS, packed_input_bytes, query_row_bytes, selector_bytes};
+use tacit_ir::artifact::v1::{
+    BatchHeader, MAX_ROWS, packed_input_bytes, query_row_bytes, selector_bytes, small_body_bits, small_input_bytes,
+    small_masks_start,
+};
 use tacit_ir::artifact::{Container, Kind, SectionId, encode};
 use tacit_ir::diag::{Code, Diagnostic, Result};
+use tacit_ir::params::GadgetParams;
 use tacit_torus::bits;
 use tacit_torus::exact::{Digits, Sum};
 use tacit_torus::fft::FftScratch;
@@ -36,6 +40,8 @@ pub fn encrypt(key: &ClientKey, rows: &[EncodedRow]) -> Result<Vec<u8>> {
         if row.selectors.len() != layout.selectors as usize
             || row.packed.len() != layout.packed_inputs as usize
             || row.packed.iter().any(|message| message.len() != n)
+            || row.small.len() != layout.small_inputs as usize
+            || row.small.iter().any(|message| message.len() != layout.small_size() as usize)
         {
             return Err(Diagnostic::new(Code::NotConformant, format!("row {index} does not fit the circuit's layout")));
         }
@@ -55,7 +61,8 @@ fn encrypt_row(key: &ClientKey, row: &EncodedRow, out: &mut Vec<u8>) {
     out.resize(start + query_row_bytes(layout) as usize - seed.len(), 0);
     let bodies = &mut out[start..];
     let selector_stride = selector_bytes(layout) as usize;
-    let (selectors, packed) = bodies.split_at_mut(selector_stride * row.selectors.len());
+    let (selectors, rest) = bodies.split_at_mut(selector_stride * row.selectors.len());
+    let (packed, small) = rest.split_at_mut(packed_input_bytes(layout) as usize * row.packed.len());
     let fresh = || Encryptor::new(key, MaskStream::new(seed), &noise_key);
     let selector = |encryptor: &mut Encryptor<'_>, (index, (place, bit)): (usize, (&mut [u8], &bool))| {
         encryptor.selector(index, *bit, place);
@@ -68,10 +75,37 @@ fn encrypt_row(key: &ClientKey, row: &EncodedRow, out: &mut Vec<u8>) {
     let packed = packed.par_chunks_exact_mut(packed_input_bytes(layout) as usize).zip(&row.packed).enumerate();
     selectors.for_each_init(fresh, selector);
     packed.for_each_init(fresh, input);
+    small_inputs(key, row, seed, &noise_key, small);
+}
+
+/// Encrypts the inputs under the small key: GLWE ciphertexts whose key polynomials are the small key cut in pieces.
+fn small_inputs(key: &ClientKey, row: &EncodedRow, seed: [u8; 16], noise_key: &[u8; 32], out: &mut [u8]) {
+    let layout = &key.layout;
+    let (Some(fft), Some(params)) = (&key.small_fft, layout.bootstrap) else { return };
+    let (n, masks) = (fft.polynomial_size(), MaskStream::new(seed));
+    let mut scratch = fft.scratch();
+    let mut mask = vec![0u64; key.small.len()];
+    let mut sum = Zeroizing::new(Sum::new(fft, DIGIT_BITS));
+    let std = (64.0 + params.lwe.log2_std).exp2();
+    let before = u64::from(layout.selectors) + u64::from(layout.packed_inputs);
+    for (at, (message, place)) in
+        row.small.iter().zip(out.chunks_exact_mut(small_input_bytes(layout).max(1) as usize)).enumerate()
+    {
+        masks.fill(small_masks_start(layout) + (at * mask.len()) as u64, &mut mask);
+        let mut body = Zeroizing::new(message.clone());
+        for (mask, key) in mask.chunks_exact(n).zip(&key.small_fourier) {
+            sum.add(&Digits::new(fft, mask, DIGIT_BITS, &mut scratch), key);
+        }
+        sum.finish(fft, &mut body, &mut scratch);
+        Noise::new(noise_key, before + at as u64).add_gaussian(&mut body, std);
+        let mut packed = Vec::with_capacity(place.len());
+        bits::pack(&body, small_body_bits(layout), &mut packed);
+        place.copy_from_slice(&packed);
+    }
 }
 
 /// Encrypts the ciphertexts of one row.
-struct Encryptor<'a> {
+pub(crate) struct Encryptor<'a> {
     key: &'a ClientKey,
     masks: MaskStream,
     noise_key: &'a [u8; 32],
@@ -85,7 +119,7 @@ struct Encryptor<'a> {
 }
 
 impl<'a> Encryptor<'a> {
-    fn new(key: &'a ClientKey, masks: MaskStream, noise_key: &'a [u8; 32]) -> Self {
+    pub(crate) fn new(key: &'a ClientKey, masks: MaskStream, noise_key: &'a [u8; 32]) -> Self {
         let n = key.fft.polynomial_size();
         let mut scratch = key.fft.scratch();
         let mask = vec![0; key.bits.len()];
@@ -121,10 +155,19 @@ impl<'a> Encryptor<'a> {
     fn selector(&mut self, selector: usize, bit: bool, out: &mut [u8]) {
         let layout = &self.key.layout;
         let Some(gadget) = layout.gadget else { return };
+        let rows = gadget.levels as usize * (layout.glwe.dimension as usize + 1);
+        let all = self.ggsw(&gadget, selector * rows, selector as u64, bit);
+        self.packed.clear();
+        bits::pack(&all, layout.body_bits, &mut self.packed);
+        out.copy_from_slice(&self.packed);
+    }
+
+    /// The bodies of a GGSW of a bit, with the masks from number `first` and the noise stream `stream`.
+    pub(crate) fn ggsw(&mut self, gadget: &GadgetParams, first: usize, stream: u64, bit: bool) -> Zeroizing<Vec<u64>> {
         let n = self.key.fft.polynomial_size();
-        let k = layout.glwe.dimension as usize;
+        let k = self.key.layout.glwe.dimension as usize;
         let rows = gadget.levels as usize * (k + 1);
-        let mut noise = Noise::new(self.noise_key, selector as u64);
+        let mut noise = Noise::new(self.noise_key, stream);
         let mut all = Zeroizing::new(Vec::with_capacity(rows * n));
         for level in (1..=gadget.levels).rev() {
             let scale = u64::from(bit) << (64 - gadget.base_log * level);
@@ -138,14 +181,12 @@ impl<'a> Encryptor<'a> {
                     self.body.fill(0);
                     self.body[0] = scale;
                 }
-                let index = selector * rows + all.len() / n;
+                let index = first + all.len() / n;
                 self.hide(index as u64, &mut noise);
                 all.extend_from_slice(&self.body);
             }
         }
-        self.packed.clear();
-        bits::pack(&all, layout.body_bits, &mut self.packed);
-        out.copy_from_slice(&self.packed);
+        all
     }
 
     /// A GLWE of a message polynomial.

@@ -9,6 +9,7 @@ use tacit_ir::artifact::v1::{KeySection, SecretKey};
 use tacit_ir::artifact::{CircuitDigest, Container, Kind, SectionId, View, decode, encode};
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::interp::plan::check_layout;
+use tacit_ir::params::LweParams;
 use tacit_ir::plan::Layout;
 use tacit_torus::fft::Fft;
 use tacit_torus::{AVec, c64};
@@ -30,6 +31,11 @@ pub struct ClientKey {
     pub(crate) fft: Fft,
     /// Transforms of the k key polynomials in units of `2^-64`.
     pub(crate) fourier: Vec<AVec<c64>>,
+    /// The n bits of the small key, one a byte; empty where the circuit has none.
+    pub(crate) small: Zeroizing<Vec<u8>>,
+    /// Transforms of the small key's polynomials, and the plan for them, where inputs are encrypted under it.
+    pub(crate) small_fourier: Vec<AVec<c64>>,
+    pub(crate) small_fft: Option<Fft>,
 }
 
 impl std::fmt::Debug for ClientKey {
@@ -40,7 +46,7 @@ impl std::fmt::Debug for ClientKey {
 
 impl Drop for ClientKey {
     fn drop(&mut self) {
-        for value in self.fourier.iter_mut().flat_map(|poly| poly.iter_mut()) {
+        for value in self.fourier.iter_mut().chain(&mut self.small_fourier).flat_map(|poly| poly.iter_mut()) {
             value.re.zeroize();
             value.im.zeroize();
         }
@@ -61,23 +67,16 @@ impl ClientKey {
         for bit in bits.iter_mut() {
             *bit &= 1;
         }
-        Ok(Self::assemble(layout.clone(), digest, bits))
+        let small = layout.bootstrap.map_or_else(|| Zeroizing::new(Vec::new()), |b| block_binary(&b.lwe, &mut random));
+        Ok(Self::assemble(layout.clone(), digest, bits, small))
     }
 
-    fn assemble(layout: Layout, digest: CircuitDigest, bits: Zeroizing<Vec<u8>>) -> Self {
+    fn assemble(layout: Layout, digest: CircuitDigest, bits: Zeroizing<Vec<u8>>, small: Zeroizing<Vec<u8>>) -> Self {
         let fft = Fft::new(layout.glwe.polynomial_size as usize);
-        let mut scratch = fft.scratch();
-        let mut integers: Zeroizing<Vec<i64>> = Zeroizing::new(Vec::new());
-        let mut fourier = Vec::with_capacity(layout.glwe.dimension as usize);
-        for poly in bits.chunks_exact(fft.polynomial_size()) {
-            integers.clear();
-            integers.extend(poly.iter().map(|bit| i64::from(*bit)));
-            let mut transform: AVec<c64> = AVec::with_capacity(0, fft.fourier_size());
-            transform.resize(fft.fourier_size(), c64::default());
-            fft.forward_units(&mut transform, &integers, &mut scratch);
-            fourier.push(transform);
-        }
-        ClientKey { digest, layout, bits, fft, fourier }
+        let fourier = transforms(&fft, &bits);
+        let small_fft = (layout.small_inputs > 0).then(|| Fft::new(layout.small_size() as usize));
+        let small_fourier = small_fft.as_ref().map_or_else(Vec::new, |fft| transforms(fft, &small));
+        ClientKey { digest, layout, bits, fft, fourier, small, small_fourier, small_fft }
     }
 
     /// The circuit the key was made for.
@@ -113,13 +112,11 @@ impl ClientKey {
     ///
     /// [`Code::Internal`] when encryption fails.
     pub fn to_bytes(&self, passphrase: Option<&str>) -> Result<Zeroizing<Vec<u8>>> {
-        let mut packed = Zeroizing::new(vec![0u8; self.bits.len().div_ceil(8)]);
-        for (at, bit) in self.bits.iter().enumerate() {
-            packed[at / 8] |= bit << (at % 8);
-        }
-        let mut secret = SecretKey { layout: self.layout.clone(), bits: packed.to_vec() };
+        let mut secret =
+            SecretKey { layout: self.layout.clone(), bits: packed(&self.bits), small: packed(&self.small) };
         let plain = Zeroizing::new(encode(&secret)?);
         secret.bits.zeroize();
+        secret.small.zeroize();
         let mut section = match passphrase {
             None => KeySection::Clear(plain.to_vec()),
             Some(passphrase) => {
@@ -177,17 +174,65 @@ impl ClientKey {
                 Zeroizing::new(plain)
             }
         };
-        let SecretKey { layout, bits } = decode(&plain)?;
-        let packed = Zeroizing::new(bits);
+        let SecretKey { layout, bits, small } = decode(&plain)?;
         check_layout(&layout)?;
-        let count = layout.glwe.lwe_dimension() as usize;
-        if packed.len() != count.div_ceil(8) {
-            let what = format!("a key of {} bytes for dimension {count}", packed.len());
-            return Err(Diagnostic::new(Code::NotConformant, what));
-        }
-        let bits = Zeroizing::new((0..count).map(|at| packed[at / 8] >> (at % 8) & 1).collect());
-        Ok(Self::assemble(layout, file.digest, bits))
+        let bits = unpacked(Zeroizing::new(bits), layout.glwe.lwe_dimension())?;
+        let small = unpacked(Zeroizing::new(small), layout.bootstrap.map_or(0, |b| b.lwe.dimension))?;
+        Ok(Self::assemble(layout, file.digest, bits, small))
     }
+}
+
+/// A small key: in each block at most one bit is 1, each of the block+1 cases equally likely.
+fn block_binary(lwe: &LweParams, random: &mut Noise) -> Zeroizing<Vec<u8>> {
+    let mut bits = Zeroizing::new(vec![0u8; lwe.dimension as usize]);
+    for block in bits.chunks_mut(lwe.block.max(1) as usize) {
+        let cases = block.len() as u32 + 1;
+        // Rejection: a remainder alone would favour small cases.
+        let case = loop {
+            let word = random.rng().next_u32();
+            if word < u32::MAX / cases * cases {
+                break word % cases;
+            }
+        };
+        if let Some(bit) = block.get_mut(case as usize) {
+            *bit = 1;
+        }
+    }
+    bits
+}
+
+/// Transforms of the polynomials that key bits are the coefficients of.
+fn transforms(fft: &Fft, bits: &[u8]) -> Vec<AVec<c64>> {
+    let mut scratch = fft.scratch();
+    let mut integers: Zeroizing<Vec<i64>> = Zeroizing::new(Vec::new());
+    let mut all = Vec::new();
+    for poly in bits.chunks_exact(fft.polynomial_size()) {
+        integers.clear();
+        integers.extend(poly.iter().map(|bit| i64::from(*bit)));
+        let mut transform: AVec<c64> = AVec::with_capacity(0, fft.fourier_size());
+        transform.resize(fft.fourier_size(), c64::default());
+        fft.forward_units(&mut transform, &integers, &mut scratch);
+        all.push(transform);
+    }
+    all
+}
+
+/// Bits, eight a byte.
+fn packed(bits: &[u8]) -> Vec<u8> {
+    let mut packed = vec![0u8; bits.len().div_ceil(8)];
+    for (at, bit) in bits.iter().enumerate() {
+        packed[at / 8] |= bit << (at % 8);
+    }
+    packed
+}
+
+fn unpacked(packed: Zeroizing<Vec<u8>>, count: u32) -> Result<Zeroizing<Vec<u8>>> {
+    let count = count as usize;
+    if packed.len() != count.div_ceil(8) {
+        let what = format!("a key of {} bytes for dimension {count}", packed.len());
+        return Err(Diagnostic::new(Code::NotConformant, what));
+    }
+    Ok(Zeroizing::new((0..count).map(|at| packed[at / 8] >> (at % 8) & 1).collect()))
 }
 
 fn cipher(passphrase: &str, salt: &[u8], memory_kib: u32, passes: u32) -> Result<XChaCha20Poly1305> {

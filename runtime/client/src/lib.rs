@@ -6,6 +6,7 @@
 pub mod codec;
 mod decrypt;
 mod encrypt;
+mod evaluation_key;
 mod key;
 mod random;
 

@@ -31,15 +31,18 @@ fn layout(glwe: GlweParams, levels: u32) -> Layout {
         gadget: Some(GadgetParams { base_log: 24 / levels, levels }),
         selectors: 64,
         packed_inputs: 1,
-        body_bits: noise::body_bits(&glwe),
+        body_bits: noise::body_bits(glwe.log2_std),
         result_slots: vec![1],
         result_bits: 32,
+        bootstrap: None,
+        small_inputs: 0,
+        lwe_results: vec![],
     }
 }
 
 fn circuit(layout: &Layout, scratch: u32, steps: Vec<Step>) -> Circuit {
     let task = Task { scratch, steps };
-    let plan = Plan { shared: 1, phases: vec![Phase { tasks: vec![task] }], results: vec![0] };
+    let plan = Plan { shared: 1, phases: vec![Phase { tasks: vec![task] }], results: vec![0], ..Plan::default() };
     Circuit::new(layout.clone(), plan, [0; 32]).expect("the plan is well-formed")
 }
 
@@ -62,7 +65,7 @@ fn chain(layout: &Layout, selectors: u32) -> Circuit {
 
 fn evaluate_us(circuit: &Circuit, row: &PreparedRow) -> f64 {
     least(|| {
-        std::hint::black_box(circuit.evaluate(row));
+        std::hint::black_box(circuit.evaluate(row, None));
     })
 }
 

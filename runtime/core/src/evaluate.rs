@@ -3,6 +3,7 @@
 //! Buffers belong to a workspace that is kept for the next row; inside a task nothing is allocated. Every slot is
 //! written by computing into a spare buffer and swapping it in, so a step may read what it overwrites.
 
+use crate::bootstrap::EvaluationKey;
 use crate::circuit::Circuit;
 use crate::external::{ProductScratch, zeros};
 use crate::form::{self, Term};
@@ -10,6 +11,7 @@ use crate::prepare::PreparedRow;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+use tacit_ir::diag::Result;
 use tacit_ir::plan::{Form, Slot, Step, Task};
 use tacit_torus::ABox;
 use tacit_torus::exact;
@@ -17,14 +19,22 @@ use tacit_torus::fft::FftScratch;
 
 type Buffer = ABox<[u64]>;
 
-/// The result ciphertexts of a row: whole GLWE ciphertexts, k masks and the body, N coefficients each.
+/// The result ciphertexts of a row.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Ciphertexts(Vec<Buffer>);
+pub struct Ciphertexts {
+    glwe: Vec<Buffer>,
+    lwe: Vec<Vec<u32>>,
+}
 
 impl Ciphertexts {
-    /// The ciphertexts, in the order of the plan's results.
+    /// Whole GLWE ciphertexts, k masks and the body, N coefficients each, in the order of the plan's results.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u64]> {
-        self.0.iter().map(|buffer| &**buffer)
+        self.glwe.iter().map(|buffer| &**buffer)
+    }
+
+    /// The network's results: LWE ciphertexts on the 32-bit torus, kN masks and the body each, one after another.
+    pub fn lwe(&self) -> impl ExactSizeIterator<Item = &[u32]> {
+        self.lwe.iter().map(Vec::as_slice)
     }
 }
 
@@ -86,7 +96,11 @@ fn recycle<'to>(mut terms: Vec<Term<'_>>) -> Vec<Term<'to>> {
 impl Circuit {
     /// Evaluates the plan on a prepared row, in parallel over tasks when the current rayon pool has several threads. The
     /// result's bits do not depend on the number of threads.
-    pub fn evaluate(&self, row: &PreparedRow) -> Ciphertexts {
+    ///
+    /// # Errors
+    ///
+    /// `EvaluationKeyMissing` when the plan bootstraps and no key is given; `OtherCircuit` for another circuit's key.
+    pub fn evaluate(&self, row: &PreparedRow, key: Option<&EvaluationKey>) -> Result<Ciphertexts> {
         let len = self.layout().glwe.ciphertext_len();
         let parallel = rayon::current_num_threads() > 1;
         let mut shared = take(&self.workspaces.shared).unwrap_or_default();
@@ -111,7 +125,7 @@ impl Circuit {
         }
         let results = self.plan.results.iter().map(|slot| shared[*slot as usize].clone()).collect();
         give(&self.workspaces.shared, shared);
-        Ciphertexts(results)
+        Ok(Ciphertexts { glwe: results, lwe: self.network(row, key)? })
     }
 
     fn task(

@@ -61,6 +61,17 @@ impl Gadget {
         interleave(&mut ggsw[column * column_len..][..column_len], transform, row, rows);
     }
 
+    /// The transforms of the digits of a GLWE, `dot_stride(N/2)` apart, in the order of the GGSW's rows.
+    pub(crate) fn transform(&self, fft: &Fft, glwe: &[u64], digits: &mut [c64], scratch: &mut FftScratch) {
+        let (n, half) = (fft.polynomial_size(), fft.fourier_size());
+        let mut parts = digits.chunks_exact_mut(dot_stride(half));
+        for digit in &self.digits {
+            for (poly, part) in glwe.chunks_exact(n).zip(&mut parts) {
+                fft.forward_digit(&mut part[..half], poly, *digit, scratch);
+            }
+        }
+    }
+
     /// `out += ggsw [x] glwe`.
     pub fn add_product(
         &self,
@@ -71,14 +82,9 @@ impl Gadget {
         scratch: &mut ProductScratch,
         fft_scratch: &mut FftScratch,
     ) {
-        let (n, half) = (fft.polynomial_size(), fft.fourier_size());
+        let n = fft.polynomial_size();
         let ProductScratch { digits, sum } = scratch;
-        let mut parts = digits.chunks_exact_mut(dot_stride(half));
-        for digit in &self.digits {
-            for (poly, part) in glwe.chunks_exact(n).zip(&mut parts) {
-                fft.forward_digit(&mut part[..half], poly, *digit, fft_scratch);
-            }
-        }
+        self.transform(fft, glwe, digits, fft_scratch);
         let columns = ggsw.chunks_exact(ggsw.len() / (out.len() / n));
         for (poly, column) in out.chunks_exact_mut(n).zip(columns) {
             dot(sum, column, digits);

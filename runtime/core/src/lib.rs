@@ -7,13 +7,16 @@
 //!
 //! After the checks nothing panics on outside input.
 
+pub mod bootstrap;
 mod circuit;
 mod evaluate;
 pub mod external;
 mod form;
+mod network;
 mod prepare;
 mod query;
 
+pub use bootstrap::EvaluationKey;
 pub use circuit::Circuit;
 pub use evaluate::Ciphertexts;
 pub use prepare::{PreparedRow, prepare};
@@ -25,13 +28,13 @@ use tacit_ir::diag::Result;
 ///
 /// # Errors
 ///
-/// Those of [`Query::read`].
-pub fn run(circuit: &Circuit, query: &[u8]) -> Result<Vec<u8>> {
+/// Those of [`Query::read`] and of [`Circuit::evaluate`].
+pub fn run(circuit: &Circuit, query: &[u8], key: Option<&EvaluationKey>) -> Result<Vec<u8>> {
     let query = Query::read(circuit, query)?;
     let mut writer = ResultWriter::new(circuit, query.len());
     for row in query.rows() {
         let prepared = prepare(circuit, row);
-        writer.push(&circuit.evaluate(&prepared));
+        writer.push(&circuit.evaluate(&prepared, key)?);
     }
     writer.finish()
 }

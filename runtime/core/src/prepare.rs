@@ -5,7 +5,10 @@ use crate::external::{Gadget, zeros};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use tacit_ir::artifact::v1::{SEED_BYTES, packed_input_bytes, selector_bytes};
+use tacit_ir::artifact::v1::{
+    SEED_BYTES, packed_input_bytes, query_row_bytes, selector_bytes, small_body_bits, small_input_bytes,
+    small_masks_start,
+};
 use tacit_torus::exact::Digits;
 use tacit_torus::masks::MaskStream;
 use tacit_torus::{ABox, bits, c64};
@@ -19,6 +22,8 @@ pub struct PreparedRow {
     pub(crate) bit_rows: Vec<ABox<[u64]>>,
     /// Packed inputs as GLWE ciphertexts.
     pub(crate) packed: Vec<ABox<[u64]>>,
+    /// Inputs under the small key as GLWE ciphertexts.
+    pub(crate) small: Vec<ABox<[u64]>>,
     /// Digits of the k+1 polynomials of packed inputs, as [`Circuit::digit_inputs`] numbers them.
     pub(crate) digits: Vec<Vec<Digits>>,
     pool: SelectorPool,
@@ -78,7 +83,8 @@ pub fn prepare(circuit: &Circuit, row: &[u8]) -> PreparedRow {
     });
     let digits = digits.collect();
     let pool = circuit.selector_pool.clone();
-    PreparedRow { selectors, bit_rows: kept.into_values().collect(), packed, digits, pool }
+    let small = (0..layout.small_inputs).map(|input| row.small(input)).collect();
+    PreparedRow { selectors, bit_rows: kept.into_values().collect(), packed, small, digits, pool }
 }
 
 /// A transformed GGSW, and its last-level body row if forms read it.
@@ -140,6 +146,18 @@ impl Row<'_> {
             }
         }
         (ggsw, kept)
+    }
+
+    fn small(&self, input: u32) -> ABox<[u64]> {
+        let layout = self.circuit.layout();
+        let mask_len = layout.bootstrap.map_or(0, |params| params.lwe.dimension as usize);
+        let mut glwe = zeros(mask_len + layout.small_size() as usize);
+        let (masks, body) = glwe.split_at_mut(mask_len);
+        self.masks.fill(small_masks_start(layout) + u64::from(input) * mask_len as u64, masks);
+        let stride = small_input_bytes(layout);
+        let start = query_row_bytes(layout) - SEED_BYTES as u64 - u64::from(layout.small_inputs - input) * stride;
+        bits::unpack(self.bytes(start, stride), small_body_bits(layout), body);
+        glwe
     }
 
     fn packed(&self, input: u32) -> ABox<[u64]> {

@@ -70,6 +70,10 @@ impl<'a> ResultWriter<'a> {
         for (ciphertext, slots) in ciphertexts.iter().zip(&layout.result_slots) {
             bits::pack(&ciphertext[..masks + *slots as usize], layout.result_bits, &mut self.bytes);
         }
+        for vector in ciphertexts.lwe() {
+            let words: Vec<u64> = vector.iter().map(|word| u64::from(*word) << 32).collect();
+            bits::pack(&words, layout.result_bits, &mut self.bytes);
+        }
         self.rows += 1;
     }
 

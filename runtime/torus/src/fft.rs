@@ -192,7 +192,7 @@ impl ToF64 for Digit {
 }
 
 /// Complex values that a loop handles at once: enough to fill the widest vectors with a few of them.
-const LANES: usize = 8;
+pub(crate) const LANES: usize = 8;
 
 struct Twist<'a, M> {
     out: &'a mut [c64],
@@ -328,6 +328,48 @@ pub fn dot(out: &mut [c64], table: &[c64], factors: &[c64]) {
         }
     }
     Arch::new().dispatch(Op { out, table, factors });
+}
+
+/// `out = scale * sum_i factors[i] * table[i]` pointwise, added to `out` unless `fresh`; operands as those of [`dot`].
+pub fn add_scaled_dot(out: &mut [c64], scale: &[c64], table: &[c64], factors: &[c64], fresh: bool) {
+    struct Op<'a> {
+        out: &'a mut [c64],
+        scale: &'a [c64],
+        table: &'a [c64],
+        factors: &'a [c64],
+        fresh: bool,
+    }
+    impl WithSimd for Op<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let Op { out, scale, table, factors, fresh } = self;
+            let stride = dot_stride(out.len());
+            let rows = factors.len() / stride;
+            let (out, _) = out.as_chunks_mut::<LANES>();
+            let (scale, _) = scale.as_chunks::<LANES>();
+            for (chunk, ((out, scale), table)) in
+                out.iter_mut().zip(scale).zip(table.chunks_exact(rows * LANES)).enumerate()
+            {
+                let out = S::as_mut_simd_c64s(out).0;
+                let scale = S::as_simd_c64s(scale).0;
+                for (lane, (out, scale)) in out.iter_mut().zip(scale).enumerate() {
+                    let part = |row: usize| {
+                        let factor = S::as_simd_c64s(&factors[row * stride + chunk * LANES..][..LANES]).0[lane];
+                        (S::as_simd_c64s(&table[row * LANES..][..LANES]).0[lane], factor)
+                    };
+                    let (a, b) = part(0);
+                    let mut sum = simd.mul_c64s(a, b);
+                    for row in 1..rows {
+                        let (a, b) = part(row);
+                        sum = simd.mul_add_c64s(a, b, sum);
+                    }
+                    *out = if fresh { simd.mul_c64s(sum, *scale) } else { simd.mul_add_c64s(sum, *scale, *out) };
+                }
+            }
+        }
+    }
+    Arch::new().dispatch(Op { out, scale, table, factors, fresh });
 }
 
 #[cfg(test)]

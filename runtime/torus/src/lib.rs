@@ -11,6 +11,7 @@ pub mod bits;
 pub mod exact;
 pub mod fft;
 pub mod masks;
+pub mod monomial;
 
 pub use aligned_vec::{ABox, AVec};
 pub use tfhe_fft::c64;

@@ -25,9 +25,12 @@ pub(crate) fn layout(k: u32, n: u32, base_log: u32, levels: u32) -> Layout {
         gadget: Some(GadgetParams { base_log, levels }),
         selectors: 6,
         packed_inputs: 2,
-        body_bits: noise::body_bits(&glwe),
+        body_bits: noise::body_bits(glwe.log2_std),
         result_slots: vec![n],
         result_bits: 64,
+        bootstrap: None,
+        small_inputs: 0,
+        lwe_results: vec![],
     }
 }
 
@@ -37,7 +40,7 @@ pub(crate) fn task(scratch: u32, steps: Vec<Step>) -> Task {
 
 /// One task, one result in shared slot 0.
 pub(crate) fn plan(scratch: u32, steps: Vec<Step>) -> Plan {
-    Plan { shared: 1, phases: vec![Phase { tasks: vec![task(scratch, steps)] }], results: vec![0] }
+    Plan { shared: 1, phases: vec![Phase { tasks: vec![task(scratch, steps)] }], results: vec![0], ..Plan::default() }
 }
 
 pub(crate) fn slots(slots: &[(Slot, i64)]) -> Form {
@@ -58,14 +61,15 @@ pub(crate) fn row(layout: &Layout, rng: &mut ChaCha20Rng) -> EncodedRow {
     EncodedRow {
         selectors: (0..layout.selectors).map(|_| rng.random()).collect(),
         packed: (0..layout.packed_inputs).map(|_| (0..n).map(|_| rng.random::<u64>() << 44).collect()).collect(),
+        small: Vec::new(),
     }
 }
 
 /// Decrypted less expected, per result and slot, as fractions of the torus.
 pub(crate) fn errors(circuit: &Circuit, key: &ClientKey, row: &EncodedRow) -> Vec<Vec<f64>> {
     let query = encrypt(key, std::slice::from_ref(row)).unwrap();
-    let decrypted = decrypt(key, &run(circuit, &query).unwrap()).unwrap().remove(0);
-    let expected = interp::plan::evaluate(circuit.plan(), circuit.layout(), &row.selectors, &row.packed).unwrap();
+    let decrypted = decrypt(key, &run(circuit, &query, None).unwrap()).unwrap().remove(0);
+    let expected = interp::plan::evaluate(circuit.plan(), circuit.layout(), &row.inputs()).unwrap();
     let difference = |(got, want): (&u64, &u64)| got.wrapping_sub(*want) as i64 as f64 * (-64f64).exp2();
     decrypted.iter().zip(&expected).map(|(got, want)| got.iter().zip(want).map(difference).collect()).collect()
 }

@@ -3,6 +3,7 @@
 //! Every ONNX node becomes one or several operations in normal form. What cannot be converted is collected, and all of it
 //! is reported at once.
 
+mod activations;
 mod along;
 mod attrs;
 mod elementwise;
@@ -18,6 +19,7 @@ mod svm;
 mod tensors;
 mod tree_scores;
 mod trees;
+mod window;
 
 use node::{Fail, NodeCx};
 use onnx_protobuf::{GraphProto, Message, ModelProto, NodeProto, ValueInfoProto};
@@ -117,6 +119,15 @@ fn opsets(model: &ModelProto, graph: &GraphProto) -> Result<Opsets> {
         }
     }
     Ok(opsets)
+}
+
+/// The inputs of an imported model, by name.
+pub fn inputs(model: &Graph<Tensor>) -> Vec<(String, TensorType)> {
+    let input = |id| match &model.node(id).op {
+        TensorOp::Input { name } => Some((name.clone(), model.node(id).ty.clone())),
+        _ => None,
+    };
+    model.values().filter_map(input).collect()
 }
 
 pub(crate) struct Importer<'a> {
@@ -359,18 +370,17 @@ impl<'a> Importer<'a> {
 
 /// Operations of the standard domain, by group.
 fn standard(cx: &mut NodeCx<'_, '_>, op: &str) -> node::Converted<()> {
-    for group in [elementwise::convert, shape::convert, along::convert, matrix::convert] {
+    for group in
+        [elementwise::convert, activations::convert, shape::convert, along::convert, matrix::convert, window::convert]
+    {
         if group(cx, op)? {
             return Ok(());
         }
     }
     let advice = match op {
         "If" | "Loop" | "Scan" => "control flow; unroll it, or export the branch that is used",
-        "Conv" | "MaxPool" | "AveragePool" | "GlobalAveragePool" | "BatchNormalization" => {
-            "a layer of a convolutional network; this Tacit runs tree ensembles and linear models"
-        }
         "LSTM" | "GRU" | "RNN" | "Attention" | "LayerNormalization" => {
-            "a layer of a sequence network; this Tacit runs tree ensembles and linear models"
+            "a layer of a sequence network; this Tacit runs trees, linear models and feed-forward networks"
         }
         "StringNormalizer" | "TfIdfVectorizer" | "RegexFullMatch" | "StringSplit" | "StringConcat" => {
             "text processing; do it before the model and give its output as input"

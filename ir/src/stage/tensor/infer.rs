@@ -33,6 +33,12 @@ impl Stage for Tensor {
                 | Op::LabelEncoder { .. },
                 [x],
             ) => preprocessing(op, x),
+            (Op::Conv { .. } | Op::Pool { .. } | Op::Pad { .. }, [x, ..]) => {
+                if !matches!(x.element, Element::F32 | Element::F64) {
+                    return Err(format!("a window over {x}"));
+                }
+                super::window::infer(op, operands)
+            }
             (Op::Unary { kind }, [x]) => unary(*kind, x),
             (Op::Binary { kind }, [a, b]) => binary(*kind, a, b),
             (Op::Where {}, [condition, a, b]) => {

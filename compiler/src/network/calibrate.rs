@@ -1,0 +1,58 @@
+//! What typical inputs do inside a network: the values of every atom.
+
+use super::trace::Network;
+use std::collections::BTreeMap;
+use tacit_ir::diag::{Code, Diagnostic, Result};
+
+/// Rows that a calibration needs at least.
+pub(crate) const LEAST_ROWS: usize = 16;
+
+/// Float values of a network on calibration rows.
+#[derive(Debug)]
+pub(crate) struct Trace {
+    /// Per row: the value of every atom.
+    pub(crate) atoms: Vec<Vec<f64>>,
+}
+
+/// Evaluates the network in floats on calibration rows of head values.
+///
+/// # Errors
+/// [`Code::OptionInvalid`] without enough rows, or where they are not finite.
+pub(crate) fn run(network: &Network, calibration: &BTreeMap<String, Vec<Vec<f64>>>) -> Result<Trace> {
+    let missing = |found: usize| {
+        Diagnostic::new(
+            Code::OptionInvalid,
+            format!("a neural network needs calibration data: at least {LEAST_ROWS} rows, found {found}"),
+        )
+        .help("give --calibration X.npy with some hundred typical rows, in the form of the model's input")
+    };
+    let mut atoms: Vec<Vec<f64>> = Vec::new();
+    for (number, (head, column)) in network.inputs.iter().enumerate() {
+        let rows = calibration.get(head).ok_or_else(|| missing(0))?;
+        if rows.len() < LEAST_ROWS {
+            return Err(missing(rows.len()));
+        }
+        atoms.resize_with(rows.len(), || vec![0.0; network.atoms()]);
+        for (row, (own, values)) in atoms.iter_mut().zip(rows).enumerate() {
+            let value = values.get(*column).copied().unwrap_or(f64::NAN);
+            if !value.is_finite() {
+                return Err(Diagnostic::new(
+                    Code::OptionInvalid,
+                    format!("calibration row {row}: column {column} is {value}"),
+                )
+                .help("neural networks have no missing values: leave such rows out"));
+            }
+            own[number] = value;
+        }
+    }
+    for layer in &network.layers {
+        let own: Vec<Vec<f64>> =
+            layer.rows.iter().map(|row| atoms.iter().map(|atoms| row.value(atoms)).collect()).collect();
+        for (element, values) in layer.function.values(&own)?.iter().enumerate() {
+            for (row, value) in atoms.iter_mut().zip(values) {
+                row[layer.first_atom as usize + element] = *value;
+            }
+        }
+    }
+    Ok(Trace { atoms })
+}

@@ -1,0 +1,88 @@
+//! A function of one number per element: a piece of the float graph, or one that a rewriting introduced.
+
+use std::collections::BTreeMap;
+use tacit_ir::diag::{Diagnostic, Result};
+use tacit_ir::graph::{Graph, ValueId};
+use tacit_ir::interp::tensor::{Data, TensorValue, evaluate};
+use tacit_ir::stage::tensor::{Dim, Element, Tensor, TensorOp};
+
+/// An elementwise function over the elements of one value.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Function {
+    /// max(x, 0): what a maximum is made of.
+    Relu,
+    /// x^2: what a product is made of.
+    Square,
+    /// A float graph from `x` to `y`, elementwise; elements of different channels may be treated differently.
+    Graph(Box<Graph<Tensor>>),
+}
+
+/// Points that one evaluation of the float interpreter takes at most, times elements.
+const CHUNK: usize = 1 << 20;
+
+impl Function {
+    /// The part of `graph` from `source` to `target`; everything between depends on `source` and constants alone.
+    pub(crate) fn between(graph: &Graph<Tensor>, source: ValueId, target: ValueId) -> Result<Self> {
+        let mut part = Graph::new("function");
+        let mut map: BTreeMap<ValueId, ValueId> = BTreeMap::new();
+        let mut needed = vec![false; graph.len()];
+        needed[target.index()] = true;
+        for id in graph.values().rev().filter(|id| *id <= target) {
+            if needed[id.index()] && id != source {
+                for operand in &graph.node(id).operands {
+                    needed[operand.index()] = true;
+                }
+            }
+        }
+        for id in graph.values().filter(|id| needed[id.index()]) {
+            let node = graph.node(id);
+            let (op, operands) = if id == source {
+                (TensorOp::Input { name: "x".to_owned() }, vec![])
+            } else {
+                (node.op.clone(), node.operands.iter().filter_map(|operand| map.get(operand).copied()).collect())
+            };
+            let new = part.push(op, operands, Some(node.ty.clone()), graph.loc(id).clone());
+            map.insert(id, new.map_err(Diagnostic::internal)?);
+        }
+        part.output("y", map[&target]);
+        Ok(Function::Graph(Box::new(part)))
+    }
+
+    /// The values at `points[element]`, all of one number of points, for every element.
+    pub(crate) fn values(&self, points: &[Vec<f64>]) -> Result<Vec<Vec<f64>>> {
+        let each = |f: fn(f64) -> f64| Ok(points.iter().map(|own| own.iter().map(|&x| f(x)).collect()).collect());
+        let graph = match self {
+            Function::Relu => return each(|x| x.max(0.0)),
+            Function::Square => return each(|x| x * x),
+            Function::Graph(graph) => graph,
+        };
+        let count = points.first().map_or(0, Vec::len);
+        let input = graph.values().find(|id| matches!(graph.node(*id).op, TensorOp::Input { .. }));
+        let ty = input.map(|id| graph.node(id).ty.clone());
+        let ty = ty.ok_or_else(|| Diagnostic::internal("a function without an argument"))?;
+        let mut out = vec![Vec::with_capacity(count); points.len()];
+        let chunk = (CHUNK / points.len().max(1)).max(1);
+        for start in (0..count).step_by(chunk) {
+            let end = (start + chunk).min(count);
+            // The batch runs over points: all elements are evaluated at their own at once.
+            let data = (start..end).flat_map(|at| points.iter().map(move |own| own[at]));
+            let data = match ty.element {
+                Element::F64 => Data::F64(data.collect()),
+                _ => Data::F32(data.map(|x| x as f32).collect()),
+            };
+            let shape = ty.shape.iter().map(|dim| match dim {
+                Dim::Batch => end - start,
+                Dim::Fixed(size) => *size,
+            });
+            let value = TensorValue { shape: shape.collect(), data };
+            let found = evaluate(graph, &BTreeMap::from([("x".to_owned(), value)]))?;
+            let found = found.values().next().and_then(TensorValue::to_f64).unwrap_or_default();
+            for row in found.chunks(points.len().max(1)) {
+                for (own, value) in out.iter_mut().zip(row) {
+                    own.push(*value);
+                }
+            }
+        }
+        Ok(out)
+    }
+}

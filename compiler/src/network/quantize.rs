@@ -1,0 +1,349 @@
+//! Post-training quantization: a traced network to the integer stage.
+//!
+//! Inputs become codes of a uniform grid over the range they have on the calibration rows; values outside saturate at its
+//! ends. Activations become centred integers over the part of their range that the calibration rows reach, beyond which
+//! their tables saturate. Sums of integers are never clipped: their intervals come from the clear weights, so that no
+//! input can leave them (a sum that left its interval would wrap around the torus).
+
+use super::calibrate::Trace;
+use super::trace::Network;
+use super::{Activation, Row};
+use crate::options::{Options, RangeRule, RegimeRule};
+use crate::passes::PassCx;
+use std::collections::{BTreeMap, HashMap};
+use tacit_ir::diag::{Code, Diagnostic, Result};
+use tacit_ir::graph::{Graph, Loc, ValueId};
+use tacit_ir::stage::quant::{CodedFeature, Missing, Quant, QuantOp, Regime};
+
+/// Entries of a table: as many as half a turn of the largest usual polynomial has.
+pub(crate) const ENTRIES: usize = 2048;
+/// Bits of integer weights where each is rounded on its own later.
+const ROTATED_WEIGHT_BITS: u32 = 16;
+/// Above so many selector bits an activation is cheaper by a bootstrap.
+const MOST_SELECTOR_BITS: u64 = 400;
+/// A row's weights may get finer by up to this factor where its sum is smaller than the layer's largest.
+const FINEST: f64 = 8.0;
+
+/// The integers of an atom: `real = offset + step * integer`.
+#[derive(Clone, Copy, Debug)]
+struct Grid {
+    offset: f64,
+    step: f64,
+    low: i64,
+    high: i64,
+}
+
+/// A matrix in rows, as the integer stage has it.
+#[derive(Default)]
+struct Matrix {
+    start: Vec<u32>,
+    column: Vec<u32>,
+    weight: Vec<i64>,
+    /// Per row: `real = offset + step * sum`.
+    step: Vec<f64>,
+    offset: Vec<f64>,
+    /// Per row: the interval of the sum.
+    ranges: Vec<(i64, i64)>,
+    /// Median over rows of the standard deviation of the sum on the calibration rows.
+    spread: f64,
+}
+
+struct Quantizer<'a> {
+    network: &'a Network,
+    trace: &'a Trace,
+    options: &'a Options,
+    quant: Graph<Quant>,
+    grids: Vec<Grid>,
+    /// For each atom: the value that holds it and its element there. Unused inputs have none.
+    places: Vec<Option<(ValueId, u32)>>,
+    /// Bits of each input, 0 for other atoms.
+    bits: Vec<u32>,
+}
+
+/// Quantizes a network.
+///
+/// # Errors
+/// [`Code::CircuitTooLarge`] where sums do not fit; [`Code::WeightNotFinite`].
+pub(crate) fn quantize(name: &str, network: &Network, trace: &Trace, cx: &mut PassCx<'_>) -> Result<Graph<Quant>> {
+    let atoms = network.atoms();
+    let mut quantizer = Quantizer {
+        network,
+        trace,
+        options: cx.options,
+        quant: Graph::new(name),
+        grids: Vec::with_capacity(atoms),
+        places: vec![None; atoms],
+        bits: vec![0; atoms],
+    };
+    quantizer.inputs()?;
+    for layer in &network.layers {
+        let regime = quantizer.layer(layer)?;
+        cx.count(
+            match regime {
+                Regime::Rotate => "rotated look-ups (regime R1)",
+                Regime::Bootstrap => "bootstraps (regime R2)",
+            },
+            layer.rows.len() as u64,
+        );
+    }
+    for (name, rows) in &network.outputs {
+        let (matrix, operands) = quantizer.matrix(rows, cx.options.weight_bits.max(8))?;
+        let Matrix { start, column, weight, step, offset, ranges: _, spread } = matrix;
+        let sums = quantizer.push(
+            QuantOp::Affine { start, column, weight, spread },
+            operands,
+            &Loc::Pass("lower-to-quant"),
+        )?;
+        let value = quantizer.push(
+            QuantOp::Dequantize { step, offset, exact: false },
+            vec![sums],
+            &Loc::Pass("lower-to-quant"),
+        )?;
+        quantizer.quant.output(name.clone(), value);
+    }
+    Ok(quantizer.quant)
+}
+
+/// The range of values that a rule gives.
+fn range(values: &[f64], rule: RangeRule, steps: f64) -> (f64, f64) {
+    let mut sorted: Vec<f64> = values.iter().copied().filter(|x| x.is_finite()).collect();
+    sorted.sort_by(f64::total_cmp);
+    let (Some(&least), Some(&greatest)) = (sorted.first(), sorted.last()) else { return (0.0, 0.0) };
+    match rule {
+        RangeRule::MinMax => (least, greatest),
+        RangeRule::Percentile => {
+            let cut = sorted.len() / 1000;
+            (sorted[cut], sorted[sorted.len() - 1 - cut])
+        }
+        RangeRule::Mse => {
+            let error = |share: f64| {
+                let (low, high) = (least * share, greatest * share);
+                let step = ((high - low) / steps).max(f64::MIN_POSITIVE);
+                let one = |x: &f64| (low + ((x.clamp(low, high) - low) / step).round() * step - x).powi(2);
+                sorted.iter().map(one).sum::<f64>()
+            };
+            let shares = (10..=20).map(|twentieths| f64::from(twentieths) / 20.0);
+            let best = shares.map(|share| (error(share), share)).min_by(|a, b| a.0.total_cmp(&b.0));
+            let share = best.map_or(1.0, |(_, share)| share);
+            (least * share, greatest * share)
+        }
+    }
+}
+
+impl Quantizer<'_> {
+    fn push(&mut self, op: QuantOp, operands: Vec<ValueId>, loc: &Loc) -> Result<ValueId> {
+        self.quant.push(op, operands, None, loc.clone()).map_err(|why| {
+            Diagnostic::new(Code::CircuitTooLarge, format!("the quantized network does not fit: {why}"))
+                .at(loc.to_string())
+                .help("use fewer bits: --set weight-bits=4 --set input-bits=3")
+        })
+    }
+
+    fn inputs(&mut self) -> Result<()> {
+        let network = self.network;
+        let mut used = vec![false; network.inputs.len()];
+        let rows = network.layers.iter().flat_map(|layer| &layer.rows).chain(network.outputs.iter().flat_map(|o| &o.1));
+        for &(atom, _) in rows.flat_map(|row| &row.terms) {
+            if let Some(used) = used.get_mut(atom as usize) {
+                *used = true;
+            }
+        }
+        let levels = (1u64 << self.options.input_bits.clamp(1, 12)) as f64 - 1.0;
+        let mut heads: BTreeMap<&str, Vec<CodedFeature>> = BTreeMap::new();
+        let mut elements: Vec<Option<(&str, u32)>> = Vec::new();
+        for (atom, (head, column)) in network.inputs.iter().enumerate() {
+            let values: Vec<f64> = self.trace.atoms.iter().map(|row| row[atom]).collect();
+            let (low, high) = range(&values, self.options.range, levels);
+            let constant = high <= low || !used[atom];
+            let step = if constant { 0.0 } else { (high - low) / levels };
+            let largest = if constant { 0 } else { levels as i64 };
+            self.grids.push(Grid { offset: low, step, low: 0, high: largest });
+            if !used[atom] || constant {
+                elements.push(None);
+                continue;
+            }
+            self.bits[atom] = self.options.input_bits;
+            let features = heads.entry(head).or_default();
+            elements.push(Some((head, features.len() as u32)));
+            // The grid's midpoints: a value takes the nearest code.
+            let boundaries = (1..=largest).map(|code| low + step * (code as f64 - 0.5)).collect();
+            let column =
+                u32::try_from(*column).map_err(|_| Diagnostic::new(Code::CircuitTooLarge, "too many columns"))?;
+            features.push(CodedFeature { column, boundaries, missing: Missing::None });
+        }
+        let mut values: BTreeMap<&str, ValueId> = BTreeMap::new();
+        for (head, features) in heads {
+            let op = QuantOp::Codes { value: head.to_owned(), single: false, features: features.into() };
+            values.insert(head, self.push(op, vec![], &Loc::Pass("lower-to-quant"))?);
+        }
+        for (place, element) in self.places.iter_mut().zip(elements) {
+            *place = element.and_then(|(head, element)| Some((*values.get(head)?, element)));
+        }
+        Ok(())
+    }
+
+    /// Whether a layer is rotated or bootstrapped.
+    fn regime(&self, layer: &Activation) -> Regime {
+        let inputs = self.network.inputs.len() as u32;
+        let readable = layer.rows.iter().flat_map(|row| &row.terms).all(|(atom, _)| *atom < inputs);
+        let bits = |row: &Row| row.terms.iter().map(|(atom, _)| u64::from(self.bits[*atom as usize])).sum::<u64>();
+        let most = layer.rows.iter().map(bits).max().unwrap_or(0);
+        match self.options.regime {
+            Some(RegimeRule::Bootstrap) => Regime::Bootstrap,
+            _ if !readable => Regime::Bootstrap,
+            Some(RegimeRule::Rotate) => Regime::Rotate,
+            None if most <= MOST_SELECTOR_BITS => Regime::Rotate,
+            None => Regime::Bootstrap,
+        }
+    }
+
+    /// Integer weights for affine maps of already quantized atoms, and the values they read.
+    fn matrix(&self, rows: &[Row], weight_bits: u32) -> Result<(Matrix, Vec<ValueId>)> {
+        // Operands in order, and where each one's elements begin.
+        let mut operands: BTreeMap<ValueId, u32> = BTreeMap::new();
+        for &(atom, _) in rows.iter().flat_map(|row| &row.terms) {
+            if let Some((value, _)) = self.places[atom as usize] {
+                operands.insert(value, 0);
+            }
+        }
+        if operands.is_empty() {
+            return Err(Diagnostic::new(Code::NothingToEncrypt, "a layer that depends on no input"));
+        }
+        let mut first = 0;
+        for (value, start) in &mut operands {
+            *start = first;
+            first += elements(&self.quant, *value);
+        }
+        let most = (1i64 << (weight_bits.clamp(2, 24) - 1)) as f64 - 1.0;
+        // Per row: weights in units of the atoms' integers, their largest and the span of the sum.
+        let scaled = |row: &Row| -> Vec<f64> {
+            row.terms.iter().map(|&(atom, weight)| weight * self.grids[atom as usize].step).collect()
+        };
+        let spans: Vec<(f64, f64)> = rows
+            .iter()
+            .map(|row| {
+                let weights = scaled(row);
+                let largest = weights.iter().fold(0.0f64, |a, b| a.max(b.abs()));
+                let span = row.terms.iter().zip(&weights).map(|((atom, _), weight)| {
+                    let grid = &self.grids[*atom as usize];
+                    weight.abs() * (grid.high - grid.low) as f64
+                });
+                (largest, span.sum::<f64>())
+            })
+            .collect();
+        let layer_largest = spans.iter().fold(0.0f64, |a, b| a.max(b.0));
+        // The widest sum of the layer when every row uses all bits.
+        let widest = spans.iter().filter(|s| s.0 > 0.0).fold(0.0f64, |a, (largest, span)| a.max(span / largest));
+        let mut out = Matrix { start: vec![0], ..Matrix::default() };
+        for (row, &(largest, span)) in rows.iter().zip(&spans) {
+            let weights = scaled(row);
+            let unit = if largest == 0.0 {
+                1.0
+            } else if self.options.per_channel {
+                largest / most / (widest * largest / span).clamp(1.0, FINEST)
+            } else {
+                layer_largest / most
+            };
+            let mut offset = row.constant;
+            let mut range = (0i64, 0i64);
+            for (&(atom, weight), scaled) in row.terms.iter().zip(&weights) {
+                let grid = &self.grids[atom as usize];
+                offset += weight * grid.offset;
+                let integer = (scaled / unit).round() as i64;
+                let Some((value, element)) = self.places[atom as usize] else { continue };
+                if integer != 0 {
+                    out.column.push(operands[&value] + element);
+                    out.weight.push(integer);
+                    let (a, b) = (integer * grid.low, integer * grid.high);
+                    range = (range.0 + a.min(b), range.1 + a.max(b));
+                }
+            }
+            if !offset.is_finite() || !unit.is_finite() {
+                return Err(Diagnostic::new(Code::WeightNotFinite, "a weight is not finite"));
+            }
+            out.start.push(out.column.len() as u32);
+            out.step.push(unit);
+            out.offset.push(offset);
+            out.ranges.push(range);
+        }
+        let mut deviations: Vec<f64> = rows
+            .iter()
+            .zip(&out.step)
+            .map(|(row, step)| deviation(self.trace.atoms.iter().map(|atoms| row.value(atoms))) / step)
+            .collect();
+        deviations.sort_by(f64::total_cmp);
+        out.spread = deviations.get(deviations.len() / 2).copied().unwrap_or(0.0);
+        Ok((out, operands.into_keys().collect()))
+    }
+
+    fn layer(&mut self, layer: &Activation) -> Result<Regime> {
+        let regime = self.regime(layer);
+        let weight_bits = match regime {
+            Regime::Rotate => ROTATED_WEIGHT_BITS,
+            Regime::Bootstrap => self.options.weight_bits,
+        };
+        let (matrix, operands) = self.matrix(&layer.rows, weight_bits)?;
+        let strides: Vec<f64> =
+            matrix.ranges.iter().map(|(low, high)| ((high - low) as f64 / (ENTRIES - 1) as f64).max(1e-9)).collect();
+        // The float argument of each entry, element by element.
+        let points: Vec<Vec<f64>> = (0..layer.rows.len())
+            .map(|e| {
+                let argument = |at: usize| matrix.ranges[e].0 as f64 + at as f64 * strides[e];
+                (0..ENTRIES).map(|at| matrix.offset[e] + matrix.step[e] * argument(at)).collect()
+            })
+            .collect();
+        let values = layer.function.values(&points)?;
+        let steps = (1i64 << self.options.activation_bits.clamp(1, 16)) as f64 - 2.0;
+        let mut tables: Vec<Vec<i64>> = Vec::new();
+        let mut known: HashMap<Vec<i64>, u32> = HashMap::new();
+        let mut table = Vec::with_capacity(values.len());
+        for (element, own) in values.iter().enumerate() {
+            let atom = layer.first_atom as usize + element;
+            let reached: Vec<f64> = self.trace.atoms.iter().map(|row| row[atom]).collect();
+            let (low, high) = range(&reached, self.options.range, steps);
+            let middle = (low + high) / 2.0;
+            let step = ((high - low) / steps).max(1e-12);
+            let half = (steps / 2.0) as i64;
+            // Not a number where no calibration row leads: as good as anything.
+            let integer = |x: &f64| {
+                let x = if x.is_nan() { middle } else { x.clamp(low, high) };
+                (((x - middle) / step).round() as i64).clamp(-half, half)
+            };
+            let entries: Vec<i64> = own.iter().map(integer).collect();
+            let (least, greatest) = entries.iter().fold((i64::MAX, i64::MIN), |(a, b), &v| (a.min(v), b.max(v)));
+            self.grids.push(Grid { offset: middle, step, low: least, high: greatest });
+            let next = tables.len() as u32;
+            let at = *known.entry(entries).or_insert_with_key(|entries| {
+                tables.push(entries.clone());
+                next
+            });
+            table.push(at);
+        }
+        let Matrix { start, column, weight, step: _, offset: _, ranges, spread } = matrix;
+        let low = ranges.iter().map(|range| range.0).collect();
+        let sums = self.push(QuantOp::Affine { start, column, weight, spread }, operands, &layer.loc)?;
+        let op = QuantOp::Lookup { regime, low, stride: strides, tables: tables.into(), table };
+        let value = self.push(op, vec![sums], &layer.loc)?;
+        for element in 0..layer.rows.len() {
+            self.places[layer.first_atom as usize + element] = Some((value, element as u32));
+        }
+        Ok(regime)
+    }
+}
+
+/// Standard deviation.
+fn deviation(values: impl Iterator<Item = f64> + Clone) -> f64 {
+    let count = values.clone().count().max(1) as f64;
+    let mean = values.clone().sum::<f64>() / count;
+    (values.map(|x| (x - mean).powi(2)).sum::<f64>() / count).sqrt()
+}
+
+/// Elements of a value.
+fn elements(quant: &Graph<Quant>, id: ValueId) -> u32 {
+    use tacit_ir::stage::quant::QuantType;
+    match &quant.node(id).ty {
+        QuantType::Codes(largest) => largest.len() as u32,
+        QuantType::Ints(ranges) => ranges.len() as u32,
+        _ => 0,
+    }
+}

@@ -1,0 +1,423 @@
+//! From a float graph to affine maps over atoms.
+//!
+//! Every value is either an affine map of atoms, or *pending*: an elementwise function of one affine value. A pending value
+//! grows over every elementwise operation with constants, so a chain (or diamond) of them with one encrypted source
+//! becomes one table; it becomes atoms where an affine operation or a maximum reads it. The matrix of an affine operation
+//! is found by evaluating it in floats on unit vectors, so each operation is defined once, in the interpreter.
+
+use super::function::Function;
+use super::rows::{Combiner, Row};
+use std::collections::BTreeMap;
+use tacit_ir::attr::OpSet;
+use tacit_ir::diag::{Code, Diagnostic, Result};
+use tacit_ir::graph::{Graph, Loc, ValueId};
+use tacit_ir::interp::tensor::{Data, TensorValue, evaluate};
+use tacit_ir::stage::tensor::{
+    BinaryKind, Dim, Element, PoolKind, ReduceKind, Tensor, TensorOp, TensorType, UnaryKind,
+};
+
+/// One layer of look-ups: a function of one affine map per element.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Activation {
+    /// The affine map of each element, over atoms of earlier layers and inputs.
+    pub(crate) rows: Vec<Row>,
+    /// The function; element e of it belongs to row e.
+    pub(crate) function: Function,
+    /// The first of the layer's atoms.
+    pub(crate) first_atom: u32,
+    /// Where the layer comes from, for messages.
+    pub(crate) loc: Loc,
+}
+
+/// A feed-forward network in normal form.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Network {
+    /// `(head value, column)` of the first atoms.
+    pub(crate) inputs: Vec<(String, usize)>,
+    /// Look-ups, in an order in which each reads earlier ones only.
+    pub(crate) layers: Vec<Activation>,
+    /// Affine outputs by name, each with the operation it is the value of.
+    pub(crate) outputs: Vec<(String, Vec<Row>)>,
+}
+
+impl Network {
+    /// Number of atoms.
+    pub(crate) fn atoms(&self) -> usize {
+        self.inputs.len() + self.layers.iter().map(|layer| layer.rows.len()).sum::<usize>()
+    }
+}
+
+/// Elements that a matrix found by unit vectors is evaluated with at most, at a time.
+const PROBE: usize = 1 << 24;
+/// Terms of all affine maps together.
+const MAX_TERMS: usize = 50_000_000;
+
+/// Reads a float graph whose operations all run encrypted.
+///
+/// # Errors
+/// [`Code::NeedsBootstrapping`] or [`Code::VariantUnsupported`] for an operation that is neither affine nor elementwise nor
+/// a maximum; [`Code::CircuitTooLarge`].
+pub(crate) fn trace(graph: &Graph<Tensor>) -> Result<Network> {
+    let mut tracer = Tracer {
+        graph,
+        network: Network::default(),
+        known: BTreeMap::new(),
+        atoms: 0,
+        terms: 0,
+        sums: Combiner::default(),
+    };
+    for id in graph.values() {
+        tracer.node(id).map_err(|why| if why.place.is_none() { why.at(graph.loc(id).to_string()) } else { why })?;
+    }
+    for (name, id) in graph.outputs() {
+        let rows = tracer.rows(*id)?;
+        tracer.network.outputs.push((name.clone(), rows));
+    }
+    Ok(tracer.network)
+}
+
+enum Traced {
+    Constant,
+    Affine(Vec<Row>),
+    /// An elementwise function of this value.
+    Pending(ValueId),
+}
+
+struct Tracer<'a> {
+    graph: &'a Graph<Tensor>,
+    network: Network,
+    known: BTreeMap<ValueId, Traced>,
+    atoms: u32,
+    terms: usize,
+    sums: Combiner,
+}
+
+/// What an operation is to its encrypted operands.
+enum Class {
+    Affine,
+    Elementwise,
+    Maximum,
+    Product,
+    Other,
+}
+
+/// Elements of one row.
+fn size(ty: &TensorType) -> usize {
+    ty.shape.iter().map(|dim| if let Dim::Fixed(size) = dim { *size } else { 1 }).product()
+}
+
+fn class(op: &TensorOp, encrypted: usize) -> Class {
+    match op {
+        TensorOp::Linear { .. }
+        | TensorOp::Reshape { .. }
+        | TensorOp::Take { .. }
+        | TensorOp::Transpose { .. }
+        | TensorOp::Concat { .. }
+        | TensorOp::Tile { .. }
+        | TensorOp::Expand { .. }
+        | TensorOp::Cast { to: Element::F32 | Element::F64 }
+        | TensorOp::Unary { kind: UnaryKind::Neg }
+        | TensorOp::Scaler { .. }
+        | TensorOp::Conv { .. }
+        | TensorOp::Pad { .. }
+        | TensorOp::Pool { kind: PoolKind::Average, .. }
+        | TensorOp::Binary { kind: BinaryKind::Add | BinaryKind::Sub }
+        | TensorOp::Reduce { kind: ReduceKind::Sum | ReduceKind::Mean, .. } => Class::Affine,
+        TensorOp::Binary { kind: BinaryKind::Mul } if encrypted == 1 => Class::Affine,
+        TensorOp::Binary { kind: BinaryKind::Mul } => Class::Product,
+        TensorOp::Binary { kind: BinaryKind::Max | BinaryKind::Min } if encrypted == 2 => Class::Maximum,
+        TensorOp::Pool { kind: PoolKind::Max, .. } => Class::Maximum,
+        TensorOp::Reduce { kind: ReduceKind::Max | ReduceKind::Min, .. } => Class::Maximum,
+        TensorOp::Unary { .. } | TensorOp::Clip { .. } | TensorOp::Where {} | TensorOp::Binary { .. } => {
+            Class::Elementwise
+        }
+        _ => Class::Other,
+    }
+}
+
+impl Tracer<'_> {
+    fn node(&mut self, id: ValueId) -> Result<()> {
+        let node = self.graph.node(id);
+        let constant = |id: &ValueId| matches!(self.known.get(id), Some(Traced::Constant));
+        let traced = match &node.op {
+            TensorOp::Input { name } => {
+                let columns = size(&node.ty);
+                self.network.inputs.extend((0..columns).map(|column| (name.clone(), column)));
+                Traced::Affine(self.new_atoms(columns)?)
+            }
+            TensorOp::Constant { .. } => Traced::Constant,
+            _ if node.operands.iter().all(constant) => Traced::Constant,
+            op => {
+                let encrypted: Vec<ValueId> = node.operands.iter().copied().filter(|id| !constant(id)).collect();
+                self.encrypted(id, op, &encrypted)?
+            }
+        };
+        self.known.insert(id, traced);
+        Ok(())
+    }
+
+    fn encrypted(&mut self, id: ValueId, op: &TensorOp, encrypted: &[ValueId]) -> Result<Traced> {
+        let same_source = self.common_source(id, encrypted);
+        let pending = encrypted.iter().any(|id| matches!(self.known[id], Traced::Pending(_)));
+        let affine_division = matches!(op, TensorOp::Binary { kind: BinaryKind::Div })
+            && encrypted.first() == self.graph.node(id).operands.first();
+        let elementwise = matches!(
+            op,
+            TensorOp::Unary { .. }
+                | TensorOp::Binary { .. }
+                | TensorOp::Clip { .. }
+                | TensorOp::Where {}
+                | TensorOp::Cast { .. }
+        );
+        match (class(op, encrypted.len()), same_source) {
+            // Whatever is elementwise over one source stays one function of it.
+            (Class::Affine | Class::Elementwise | Class::Maximum | Class::Product, Some(source))
+                if elementwise
+                    && (pending || !matches!(class(op, encrypted.len()), Class::Affine))
+                    && !affine_division =>
+            {
+                Ok(Traced::Pending(source))
+            }
+            (Class::Elementwise, Some(source)) if affine_division && pending => Ok(Traced::Pending(source)),
+            (Class::Elementwise, _) if affine_division && encrypted.len() == 1 => self.affine(id, encrypted),
+            (Class::Affine, _) => self.affine(id, encrypted),
+            (Class::Maximum, _) => self.maximum(id, op, encrypted),
+            (Class::Product, _) => self.product(encrypted),
+            _ => Err(Diagnostic::new(Code::VariantUnsupported, format!("`{}` cannot run encrypted here", op.name()))
+                .help("elementwise operations of one encrypted value, affine ones, maxima and products can")),
+        }
+    }
+
+    /// The one affine value that all operands are elementwise functions of, element by element.
+    fn common_source(&self, id: ValueId, encrypted: &[ValueId]) -> Option<ValueId> {
+        let source = |id: &ValueId| match self.known.get(id) {
+            Some(Traced::Pending(source)) => Some(*source),
+            Some(Traced::Affine(_)) => Some(*id),
+            _ => None,
+        };
+        let first = source(encrypted.first()?)?;
+        let same = encrypted.iter().all(|id| source(id) == Some(first));
+        // Broadcasting would make one element many.
+        let width = size(&self.graph.node(id).ty);
+        let sizes = encrypted.iter().chain([&first]).all(|id| size(&self.graph.node(*id).ty) == width);
+        (same && sizes).then_some(first)
+    }
+
+    fn new_atoms(&mut self, count: usize) -> Result<Vec<Row>> {
+        let first = self.atoms;
+        let end = u32::try_from(count).ok().and_then(|count| first.checked_add(count)).filter(|end| *end <= 1 << 24);
+        self.atoms =
+            end.ok_or_else(|| Diagnostic::new(Code::CircuitTooLarge, "the network has too many activations"))?;
+        Ok((first..self.atoms).map(Row::atom).collect())
+    }
+
+    fn add_layer(&mut self, rows: Vec<Row>, function: Function, loc: Loc) -> Result<Vec<Row>> {
+        let first_atom = self.atoms;
+        let atoms = self.new_atoms(rows.len())?;
+        self.network.layers.push(Activation { rows, function, first_atom, loc });
+        Ok(atoms)
+    }
+
+    /// The affine map of a value; a pending one becomes atoms.
+    fn rows(&mut self, id: ValueId) -> Result<Vec<Row>> {
+        let source = match self.known.get(&id) {
+            Some(Traced::Affine(rows)) => return Ok(rows.clone()),
+            Some(Traced::Pending(source)) => *source,
+            _ => return Err(Diagnostic::internal("a constant where an encrypted value was expected")),
+        };
+        let function = Function::between(self.graph, source, id)?;
+        let rows = self.rows(source)?;
+        let atoms = self.add_layer(rows, function, self.graph.loc(id).clone())?;
+        self.known.insert(id, Traced::Affine(atoms.clone()));
+        Ok(atoms)
+    }
+
+    /// Evaluates one node with the given values of its encrypted operands; constants are computed.
+    fn evaluate_alone(&self, id: ValueId, values: &BTreeMap<ValueId, TensorValue>) -> Result<Vec<f64>> {
+        let mut alone: Graph<Tensor> = Graph::new("probe");
+        let mut map: BTreeMap<ValueId, ValueId> = BTreeMap::new();
+        let mut inputs = BTreeMap::new();
+        let mut needed = vec![false; self.graph.len()];
+        needed[id.index()] = true;
+        for at in self.graph.values().rev().filter(|at| *at <= id) {
+            if needed[at.index()] && !values.contains_key(&at) {
+                for operand in &self.graph.node(at).operands {
+                    needed[operand.index()] = true;
+                }
+            }
+        }
+        for at in self.graph.values().filter(|at| needed[at.index()]) {
+            let node = self.graph.node(at);
+            let (op, operands) = match values.get(&at) {
+                Some(value) => {
+                    let name = format!("x{}", at.index());
+                    inputs.insert(name.clone(), value.clone());
+                    (TensorOp::Input { name }, vec![])
+                }
+                None => (node.op.clone(), node.operands.iter().filter_map(|o| map.get(o).copied()).collect()),
+            };
+            let new = alone.push(op, operands, Some(node.ty.clone()), self.graph.loc(at).clone());
+            map.insert(at, new.map_err(Diagnostic::internal)?);
+        }
+        alone.output("y", map[&id]);
+        let found = evaluate(&alone, &inputs)?;
+        Ok(found.values().next().and_then(TensorValue::to_f64).unwrap_or_default())
+    }
+
+    fn value_of(&self, id: ValueId, batch: usize, data: Vec<f64>) -> TensorValue {
+        let ty = &self.graph.node(id).ty;
+        let shape = ty.shape.iter().map(|dim| if let Dim::Fixed(size) = dim { *size } else { batch }).collect();
+        let data = match ty.element {
+            Element::F64 => Data::F64(data),
+            _ => Data::F32(data.into_iter().map(|x| x as f32).collect()),
+        };
+        TensorValue { shape, data }
+    }
+
+    /// The operation's values when one encrypted operand takes `rows` and the others are zero.
+    fn probe(
+        &self,
+        id: ValueId,
+        encrypted: &[ValueId],
+        which: ValueId,
+        rows: Vec<f64>,
+        count: usize,
+    ) -> Result<Vec<f64>> {
+        let zero = |id: &ValueId| self.value_of(*id, count, vec![0.0; count * size(&self.graph.node(*id).ty)]);
+        let mut values: BTreeMap<ValueId, TensorValue> = encrypted.iter().map(|id| (*id, zero(id))).collect();
+        values.insert(which, self.value_of(which, count, rows));
+        self.evaluate_alone(id, &values)
+    }
+
+    fn affine(&mut self, id: ValueId, encrypted: &[ValueId]) -> Result<Traced> {
+        let outputs = size(&self.graph.node(id).ty);
+        let first = *encrypted.first().ok_or_else(|| Diagnostic::internal("an operation without operands"))?;
+        let constant = self.probe(id, encrypted, first, vec![0.0; size(&self.graph.node(first).ty)], 1)?;
+        // For each output: which elements of which operand, with which weight.
+        let mut uses: Vec<Vec<(usize, usize, f64)>> = vec![Vec::new(); outputs];
+        let mut distinct = encrypted.to_vec();
+        distinct.dedup();
+        for (number, operand) in distinct.iter().enumerate() {
+            let width = size(&self.graph.node(*operand).ty);
+            let chunk = (PROBE / width.max(outputs).max(1)).clamp(1, width.max(1));
+            for start in (0..width).step_by(chunk) {
+                let count = chunk.min(width - start);
+                let mut unit = vec![0.0; count * width];
+                for at in 0..count {
+                    unit[at * width + start + at] = 1.0;
+                }
+                let found = self.probe(id, encrypted, *operand, unit, count)?;
+                for (at, row) in found.chunks(outputs.max(1)).enumerate() {
+                    for (output, value) in row.iter().enumerate() {
+                        let weight = value - constant[output];
+                        if !weight.is_finite() {
+                            return Err(Diagnostic::new(Code::WeightNotFinite, "a weight is not finite"));
+                        }
+                        if weight != 0.0 {
+                            uses[output].push((number, start + at, weight));
+                        }
+                    }
+                }
+            }
+        }
+        let operands = distinct.iter().map(|id| self.rows(*id)).collect::<Result<Vec<_>>>()?;
+        let mut rows = Vec::with_capacity(outputs);
+        for (own, constant) in uses.iter().zip(&constant) {
+            let terms = own.iter().map(|&(operand, element, weight)| (&operands[operand][element], weight));
+            let row = self.sums.combine(terms, *constant);
+            self.terms += row.terms.len();
+            if self.terms > MAX_TERMS {
+                return Err(Diagnostic::new(Code::CircuitTooLarge, "the network's affine maps have too many weights"));
+            }
+            rows.push(row);
+        }
+        Ok(Traced::Affine(rows))
+    }
+
+    /// The elements that each output is the maximum of: those that raise it when they alone are raised.
+    fn windows(&self, id: ValueId, encrypted: &[ValueId], least: bool) -> Result<Vec<Vec<(usize, usize)>>> {
+        let outputs = size(&self.graph.node(id).ty);
+        let mut windows = vec![Vec::new(); outputs];
+        let rest = if least { 1.0 } else { -1.0 };
+        for (number, operand) in encrypted.iter().enumerate() {
+            let width = size(&self.graph.node(*operand).ty);
+            let chunk = (PROBE / width.max(outputs).max(1)).clamp(1, width.max(1));
+            for start in (0..width).step_by(chunk) {
+                let count = chunk.min(width - start);
+                let mut values = BTreeMap::new();
+                for other in encrypted {
+                    let width = size(&self.graph.node(*other).ty);
+                    let mut data = vec![rest; count * width];
+                    if other == operand {
+                        for at in 0..count {
+                            data[at * width + start + at] = 0.0;
+                        }
+                    }
+                    values.insert(*other, self.value_of(*other, count, data));
+                }
+                let found = self.evaluate_alone(id, &values)?;
+                for (at, row) in found.chunks(outputs.max(1)).enumerate() {
+                    for (output, _) in row.iter().enumerate().filter(|(_, value)| **value == 0.0) {
+                        windows[output].push((number, start + at));
+                    }
+                }
+            }
+        }
+        Ok(windows)
+    }
+
+    /// `max(a, b) = max(a - b, 0) + b`, pair by pair; `min(a, b) = a - max(a - b, 0)`.
+    fn maximum(&mut self, id: ValueId, op: &TensorOp, encrypted: &[ValueId]) -> Result<Traced> {
+        let least =
+            matches!(op, TensorOp::Binary { kind: BinaryKind::Min } | TensorOp::Reduce { kind: ReduceKind::Min, .. });
+        let windows = self.windows(id, encrypted, least)?;
+        let operands = encrypted.iter().map(|id| self.rows(*id)).collect::<Result<Vec<_>>>()?;
+        let mut sets: Vec<Vec<Row>> =
+            windows.iter().map(|own| own.iter().map(|&(o, e)| operands[o][e].clone()).collect()).collect();
+        if sets.iter().any(Vec::is_empty) {
+            return Err(Diagnostic::new(Code::VariantUnsupported, "a maximum over padding alone"));
+        }
+        while sets.iter().any(|set| set.len() > 1) {
+            let mut differences = Vec::new();
+            for set in &sets {
+                differences.extend(set.chunks_exact(2).map(|pair| pair[0].minus(&pair[1])));
+            }
+            let loc = self.graph.loc(id).clone();
+            let mut gains = self.add_layer(differences, Function::Relu, loc)?.into_iter();
+            for set in &mut sets {
+                let mut next = Vec::with_capacity(set.len().div_ceil(2));
+                for pair in set.chunks(2) {
+                    next.push(match pair {
+                        [a, b] => {
+                            let gain = gains.next().ok_or_else(|| Diagnostic::internal("too few maxima"))?;
+                            let (base, factor) = if least { (a, -1.0) } else { (b, 1.0) };
+                            self.sums.combine([(base, 1.0), (&gain, factor)], 0.0)
+                        }
+                        rest => rest[0].clone(),
+                    });
+                }
+                *set = next;
+            }
+        }
+        Ok(Traced::Affine(sets.into_iter().flatten().collect()))
+    }
+
+    /// `ab = ((a+b)^2 - (a-b)^2) / 4`.
+    fn product(&mut self, encrypted: &[ValueId]) -> Result<Traced> {
+        let [a, b] = encrypted else {
+            return Err(Diagnostic::internal("a product of other than two operands"));
+        };
+        let loc = self.graph.loc(*b).clone();
+        let (a, b) = (self.rows(*a)?, self.rows(*b)?);
+        if a.len() != b.len() {
+            return Err(Diagnostic::new(Code::VariantUnsupported, "a product of encrypted values of different shapes"));
+        }
+        let pairs: Vec<(&Row, &Row)> = a.iter().zip(&b).collect();
+        let signed =
+            |sign: f64| pairs.iter().map(|(a, b)| Combiner::default().combine([(*a, 1.0), (*b, sign)], 0.0)).collect();
+        let sums = self.add_layer(signed(1.0), Function::Square, loc.clone())?;
+        let differences = self.add_layer(signed(-1.0), Function::Square, loc)?;
+        let rows = sums.iter().zip(&differences).map(|(s, d)| self.sums.combine([(s, 0.25), (d, -0.25)], 0.0));
+        Ok(Traced::Affine(rows.collect()))
+    }
+}

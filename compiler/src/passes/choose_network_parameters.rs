@@ -1,0 +1,295 @@
+//! The part of `choose-parameters` for networks: one GLWE key for rotated look-ups and the outputs of bootstraps, one small
+//! key for their arguments.
+//!
+//! A candidate is judged where noise meets a table and where values leave the server: there its standard deviation may be
+//! `noise-share` of that of the value itself over the calibration rows (half of it at the outputs), and the probability
+//! that it leaves the margin kept around the value's interval may not exceed the asked failure probability. Among those
+//! that fit, the least predicted time wins.
+
+use super::PassCx;
+use super::diagrams::ill_typed;
+use std::collections::BTreeMap;
+use tacit_ir::cost;
+use tacit_ir::diag::{Code, Diagnostic, Result};
+use tacit_ir::graph::{Graph, Loc, ValueId};
+use tacit_ir::noise::{self, bootstrap as noise_of};
+use tacit_ir::params::{BootstrapParams, GadgetParams, GlweParams, LweParams};
+use tacit_ir::stage::circuit::{Circuit, CircuitOp, CircuitType, network};
+
+/// Block length of small keys: the longest estimated one, with the fewest FFTs.
+const BLOCK: u32 = 3;
+
+/// Whether a circuit has look-ups or LWE values.
+pub(super) fn is_network(graph: &Graph<Circuit>) -> bool {
+    graph.values().any(|id| matches!(graph.node(id).ty, CircuitType::Lwe { .. }))
+}
+
+#[derive(Clone, Copy)]
+struct Choice {
+    glwe: GlweParams,
+    selectors: Option<GadgetParams>,
+    bootstrap: Option<BootstrapParams>,
+}
+
+/// What a circuit asks of parameters.
+#[derive(Default)]
+struct Needs {
+    rotations: u64,
+    bootstraps: u64,
+    keyswitches: u64,
+    selector_bits: u64,
+    small: bool,
+}
+
+pub(super) fn run(graph: &Graph<Circuit>, cx: &mut PassCx<'_>) -> Result<Graph<Circuit>> {
+    let needs = needs(graph);
+    let choice = search(graph, &needs, cx)?;
+    let Choice { glwe, selectors, bootstrap } = choice;
+    let loc = Loc::Pass("choose-parameters");
+    let mut made: Option<(ValueId, Option<ValueId>)> = None;
+    graph.rewrite(|new, _, node, mut operands, own| {
+        let noisy =
+            matches!(node.op, CircuitOp::Samples { .. } | CircuitOp::RotateLookup { .. } | CircuitOp::Bootstrap { .. });
+        if noisy {
+            let (params, more) = match made {
+                Some(known) => known,
+                None => {
+                    let op = CircuitOp::Params {
+                        k: glwe.dimension,
+                        n: glwe.polynomial_size,
+                        log2_std: glwe.log2_std,
+                        base_log: selectors.map_or(0, |gadget| gadget.base_log),
+                        levels: selectors.map_or(0, |gadget| gadget.levels),
+                    };
+                    let params = new.push(op, vec![], None, loc.clone()).map_err(|why| ill_typed(&why))?;
+                    let more = bootstrap.map(|b| {
+                        let op = CircuitOp::BootstrapParams {
+                            n: b.lwe.dimension,
+                            log2_std: b.lwe.log2_std,
+                            block: b.lwe.block,
+                            ks_base_log: b.keyswitch.map_or(0, |gadget| gadget.base_log),
+                            ks_levels: b.keyswitch.map_or(0, |gadget| gadget.levels),
+                            base_log: b.gadget.base_log,
+                            levels: b.gadget.levels,
+                            small_dimension: b.small_dimension,
+                        };
+                        new.push(op, vec![], None, loc.clone()).map_err(|why| ill_typed(&why))
+                    });
+                    let pair = (params, more.transpose()?);
+                    made = Some(pair);
+                    pair
+                }
+            };
+            operands.push(params);
+            if matches!(node.op, CircuitOp::Bootstrap { .. } | CircuitOp::Samples { small: true, .. }) {
+                operands.extend(more);
+            }
+        }
+        new.push(node.op.clone(), operands, None, own.clone()).map_err(|why| ill_typed(&why))
+    })
+}
+
+/// Rotations of each element of a rotated look-up: the selector bits of the codes it reads.
+fn rotations(graph: &Graph<Circuit>, id: ValueId) -> Vec<u64> {
+    let node = graph.node(id);
+    let CircuitOp::RotateLookup { start, column, .. } = &node.op else { return Vec::new() };
+    let mut bits: Vec<u32> = Vec::new();
+    for operand in &node.operands {
+        if let CircuitType::Codes { bits: own, .. } = &graph.node(*operand).ty {
+            bits.extend_from_slice(own);
+        }
+    }
+    let of = |at: usize| u64::from(bits.get(column[at] as usize).copied().unwrap_or(0));
+    start.windows(2).map(|pair| (pair[0] as usize..pair[1] as usize).map(of).sum()).collect()
+}
+
+fn needs(graph: &Graph<Circuit>) -> Needs {
+    let mut needs = Needs::default();
+    for id in graph.values() {
+        let node = graph.node(id);
+        match &node.op {
+            CircuitOp::Codes { selectors, .. } => {
+                needs.selector_bits += selectors.iter().map(|s| u64::from(s.bits)).sum::<u64>();
+            }
+            CircuitOp::RotateLookup { .. } => needs.rotations += rotations(graph, id).iter().sum::<u64>(),
+            CircuitOp::Bootstrap { table, .. } => {
+                needs.bootstraps += table.len() as u64;
+                let under_small = node.operands.first().map(|id| &graph.node(*id).ty);
+                if matches!(under_small, Some(CircuitType::Lwe { small: false, .. })) {
+                    needs.keyswitches += table.len() as u64;
+                }
+            }
+            CircuitOp::Samples { small, .. } => needs.small |= small,
+            _ => {}
+        }
+    }
+    needs
+}
+
+/// The base with the least noise for each number of levels.
+fn best_bases(
+    levels: std::ops::RangeInclusive<u32>,
+    bits: u32,
+    noise: impl Fn(GadgetParams) -> f64,
+) -> Vec<GadgetParams> {
+    let best = |levels: u32| {
+        let all = (1..=bits / levels).map(|base_log| GadgetParams { base_log, levels });
+        all.min_by(|a, b| noise(*a).total_cmp(&noise(*b)))
+    };
+    levels.filter_map(best).collect()
+}
+
+fn search(graph: &Graph<Circuit>, needs: &Needs, cx: &PassCx<'_>) -> Result<Choice> {
+    let mut best: Option<(f64, Choice)> = None;
+    let mut nearest: Option<(f64, String)> = None;
+    for log2_size in 9..=12 {
+        for dimension in (1..=8u32).filter(|k| (1024..=4096).contains(&(k << log2_size))) {
+            let glwe = GlweParams::secure(dimension, 1 << log2_size);
+            let selectors: Vec<Option<GadgetParams>> = if needs.rotations == 0 {
+                vec![None]
+            } else {
+                let gadgets = best_bases(1..=3, 48, |gadget| noise::external_product(&glwe, &gadget));
+                gadgets.into_iter().map(Some).collect()
+            };
+            for bootstrap in bootstraps(&glwe, needs) {
+                for selectors in &selectors {
+                    let choice = Choice { glwe, selectors: *selectors, bootstrap };
+                    let time = predicted_us(&choice, needs, cx);
+                    if best.as_ref().is_some_and(|(known, _)| *known <= time) {
+                        continue;
+                    }
+                    let (excess, place) = excess(graph, &choice, cx);
+                    if excess <= 0.0 {
+                        best = Some((time, choice));
+                    } else if nearest.as_ref().is_none_or(|(known, _)| excess < *known) {
+                        nearest = Some((excess, place));
+                    }
+                }
+            }
+        }
+    }
+    best.map(|(_, choice)| choice).ok_or_else(|| {
+        let (excess, place) = nearest.unwrap_or_default();
+        let share = cx.options.noise_share * excess.exp2() * 1.05;
+        Diagnostic::new(
+            Code::NoParameters,
+            format!("noise is {:.1} times what is tolerated with every secure parameter set", excess.exp2()),
+        )
+        .at(place)
+        .help(format!(
+            "use smaller weights (--set weight-bits={}) or tolerate more noise (--set noise-share={share:.2})",
+            cx.options.weight_bits.saturating_sub(1).max(2)
+        ))
+    })
+}
+
+fn bootstraps(glwe: &GlweParams, needs: &Needs) -> Vec<Option<BootstrapParams>> {
+    if needs.bootstraps == 0 {
+        return vec![None];
+    }
+    let mut all = Vec::new();
+    // Inputs under the small key want a dimension of few polynomials of a power of two.
+    let dimensions: Vec<u32> = if needs.small { vec![768, 960, 1152] } else { (600..=1200).step_by(24).collect() };
+    for dimension in dimensions {
+        let lwe = LweParams::secure(dimension, BLOCK);
+        let small_dimension = if needs.small { dimension >> dimension.trailing_zeros().min(10) } else { 0 };
+        let with = |keyswitch, gadget| BootstrapParams { lwe, keyswitch, gadget, small_dimension };
+        let gadgets = best_bases(1..=3, 48, |gadget| noise_of::blind_rotation(glwe, &with(None, gadget)));
+        for gadget in gadgets {
+            if needs.keyswitches == 0 {
+                all.push(Some(with(None, gadget)));
+                continue;
+            }
+            let keyswitches = best_bases(1..=8, 24, |own| noise_of::keyswitch(glwe, &with(Some(own), gadget)));
+            all.extend(keyswitches.into_iter().map(|own| Some(with(Some(own), gadget))));
+        }
+    }
+    all
+}
+
+/// Server time weighted against client time.
+fn predicted_us(choice: &Choice, needs: &Needs, cx: &PassCx<'_>) -> f64 {
+    let Choice { glwe, selectors, bootstrap } = choice;
+    let mut server = 0.0;
+    let mut client = 0.0;
+    if let Some(gadget) = selectors {
+        server += needs.rotations as f64 * (cost::external_product_us(glwe, gadget) + cost::form_term_us(glwe));
+        server += needs.selector_bits as f64 * cost::prepare_selector_us(glwe, gadget);
+        client += needs.selector_bits as f64 * cost::encrypt_selector_us(glwe, gadget);
+    }
+    if let Some(params) = bootstrap {
+        server += needs.bootstraps as f64 * cost::bootstrap_us(glwe, params);
+        server += needs.keyswitches as f64 * cost::keyswitch_us(glwe, params);
+    }
+    cx.options.server_weight * server + client + glwe.ciphertext_len() as f64 * 1e-3
+}
+
+/// Bits by which noise is over what is tolerated at the worst place (negative: it fits), and the place.
+fn excess(graph: &Graph<Circuit>, choice: &Choice, cx: &PassCx<'_>) -> (f64, String) {
+    let Choice { glwe, selectors, bootstrap } = choice;
+    let slot = 0.5 / f64::from(glwe.polynomial_size);
+    let share = cx.options.noise_share;
+    let mut variance: BTreeMap<ValueId, f64> = BTreeMap::new();
+    let mut worst = (f64::NEG_INFINITY, String::new());
+    let mut demand = |id: ValueId, variance: f64, tolerated: f64, margin: f64, count: usize| {
+        let sigmas = noise::sigmas_for_failure(f64::from(cx.options.failure_bits) + (count as f64).log2());
+        let std = variance.sqrt();
+        let over = (std / tolerated).max(std * sigmas / margin).log2();
+        if over > worst.0 {
+            worst = (over, graph.loc(id).to_string());
+        }
+    };
+    // The typical deviation of a value on the torus.
+    let spread = |id: ValueId| match (&graph.node(id).op, &graph.node(id).ty) {
+        (CircuitOp::Affine { spread, .. }, CircuitType::Lwe { log2_unit, .. }) => spread * log2_unit.0.exp2(),
+        _ => 0.25,
+    };
+    for id in graph.values() {
+        let node = graph.node(id);
+        let first = node.operands.first().copied();
+        let of = |id: Option<ValueId>| id.and_then(|id| variance.get(&id).copied()).unwrap_or(0.0);
+        match (&node.op, &node.ty) {
+            (CircuitOp::Samples { small, .. }, _) => {
+                let own = if *small { bootstrap.map_or(0.0, |b| b.lwe.variance()) } else { glwe.variance() };
+                variance.insert(id, own);
+            }
+            (CircuitOp::RotateLookup { start, column, weight, spread, .. }, _) => {
+                let counts = rotations(graph, id);
+                let most = counts.iter().copied().max().unwrap_or(0) as f64;
+                variance.insert(id, selectors.map_or(0.0, |gadget| noise_of::rotations(glwe, &gadget, most)));
+                // Each shift is rounded on its own, and half of them are taken.
+                let inputs: Vec<(i64, i64)> = node
+                    .operands
+                    .iter()
+                    .flat_map(|operand| match &graph.node(*operand).ty {
+                        CircuitType::Codes { largest, .. } => largest.iter().map(|&l| (0, i64::from(l))).collect(),
+                        _ => Vec::new(),
+                    })
+                    .collect();
+                let ranges = tacit_ir::stage::quant::matrix_ranges(start, column, weight, &inputs).unwrap_or_default();
+                let widest = ranges.iter().map(|&(low, high)| (high - low) as f64).fold(1.0, f64::max);
+                let rounding = slot * slot / 12.0 * (1.0 + most / 2.0);
+                demand(id, rounding, share * spread / widest * 0.5, 1.0, 1);
+            }
+            (CircuitOp::Affine { start, weight, .. }, _) => {
+                let most = node.operands.iter().map(|id| of(Some(*id))).fold(0.0, f64::max);
+                variance.insert(id, most * network::largest_norm2(start, weight).max(1.0));
+            }
+            (CircuitOp::Bootstrap { table, .. }, _) => {
+                let Some(params) = bootstrap else { continue };
+                let argument = first.map(|id| &graph.node(id).ty);
+                let small = matches!(argument, Some(CircuitType::Lwe { small: true, .. }));
+                let total = network::argument_variance(glwe, params, of(first), small);
+                let typical = first.map_or(0.25, spread);
+                demand(id, total, share * typical, 0.25 * (1.0 - network::FILL), table.len());
+                variance.insert(id, noise_of::blind_rotation(glwe, params));
+            }
+            (CircuitOp::Extract { .. }, CircuitType::Result(count)) => {
+                let typical = first.map_or(0.25, spread);
+                demand(id, of(first), share * typical / 2.0, 0.5 * (1.0 - network::FILL), *count as usize);
+            }
+            _ => {}
+        }
+    }
+    worst
+}

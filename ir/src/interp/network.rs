@@ -1,0 +1,205 @@
+//! Networks of LWE ciphertexts in clear: the check, the oracle, and the simulation with predicted noise.
+
+use crate::diag::{Code, Diagnostic, Result};
+use crate::noise::{self, bootstrap as noise_of};
+use crate::params::BootstrapParams;
+use crate::plan::{Layer, Layout, Network};
+
+fn wrong<T>(why: impl Into<String>) -> Result<T> {
+    Err(Diagnostic::new(Code::NotConformant, why))
+}
+
+pub(super) fn check_layout(params: Option<&BootstrapParams>, small_inputs: u32) -> Result<()> {
+    let Some(BootstrapParams { lwe, keyswitch, gadget, small_dimension }) = params else {
+        return if small_inputs > 0 { wrong("inputs under a small key without one") } else { Ok(()) };
+    };
+    if !lwe.log2_std.is_finite() || !lwe.is_secure() || lwe.log2_std > -2.0 {
+        return wrong(format!("noise 2^{} at dimension {} is below 128 bits of security", lwe.log2_std, lwe.dimension));
+    }
+    for gadget in keyswitch.iter().chain([gadget]) {
+        super::plan::check_gadget(gadget)?;
+    }
+    if keyswitch.is_some_and(|gadget| gadget.base_log * gadget.levels > 31) {
+        return wrong("a keyswitch decomposes more than 31 bits");
+    }
+    let size = lwe.dimension.checked_div(*small_dimension).unwrap_or(0);
+    let fits = size.is_power_of_two() && size >= 64 && size * small_dimension == lwe.dimension;
+    if small_inputs > 1 << 16 || small_inputs > 0 && !fits {
+        return wrong("inputs under the small key do not fit its dimension");
+    }
+    Ok(())
+}
+
+/// Checks every index of a network.
+///
+/// # Errors
+/// [`Code::NotConformant`].
+pub(super) fn check(network: &Network, layout: &Layout) -> Result<()> {
+    let n = layout.glwe.polynomial_size;
+    let mut lengths: Vec<usize> = Vec::with_capacity(network.layers.len());
+    let small = network.small();
+    for layer in &network.layers {
+        match layer {
+            Layer::Samples { small, first, count } => {
+                let (size, inputs) =
+                    if *small { (layout.small_size(), layout.small_inputs) } else { (n, layout.packed_inputs) };
+                let used = count.div_ceil(size.max(1));
+                if size == 0 || first.checked_add(used).is_none_or(|end| end > inputs) {
+                    return wrong("samples of inputs out of range");
+                }
+            }
+            Layer::Rotate { tables, table, rotations } => {
+                check_tables(tables, table, n)?;
+                let bad = |&(s, by): &(u32, u32)| s >= layout.selectors || by == 0 || by >= 2 * n;
+                if rotations.len() != table.len() || rotations.iter().flatten().any(bad) {
+                    return wrong("a rotation out of range");
+                }
+                if layout.gadget.is_none() && rotations.iter().any(|own| !own.is_empty()) {
+                    return wrong("a rotation without a decomposition");
+                }
+            }
+            Layer::Affine { operands, start, column, weight, constant } => {
+                let known = |at: &u32| lengths.get(*at as usize).copied();
+                let Some(columns) = operands.iter().map(known).sum::<Option<usize>>() else {
+                    return wrong("a layer is read before it is made");
+                };
+                let keys = operands.iter().map(|at| small[*at as usize]);
+                if operands.is_empty() || keys.clone().any(|key| Some(key) != keys.clone().next()) {
+                    return wrong("operands under different keys");
+                }
+                let ends_fit =
+                    start.first() == Some(&0) && start.last().is_some_and(|&end| end as usize == column.len());
+                let ordered = start.windows(2).all(|pair| pair[0] <= pair[1]);
+                if !ends_fit || !ordered || column.len() != weight.len() || start.len() != constant.len() + 1 {
+                    return wrong("the rows of a matrix are inconsistent");
+                }
+                if column.iter().any(|&column| column as usize >= columns) {
+                    return wrong("a column of a matrix out of range");
+                }
+            }
+            Layer::Bootstrap { operand, tables, table } => {
+                check_tables(tables, table, n)?;
+                if lengths.get(*operand as usize) != Some(&table.len()) {
+                    return wrong("a bootstrap of a vector of another length");
+                }
+                let keyswitched = !small[*operand as usize];
+                if !layout.bootstrap.is_some_and(|params| !keyswitched || params.keyswitch.is_some()) {
+                    return wrong("a bootstrap without the parameters for it");
+                }
+            }
+        }
+        if layer.is_empty() || layer.len() > 1 << 20 {
+            return wrong("a layer of no elements or too many");
+        }
+        lengths.push(layer.len());
+    }
+    let found: Option<Vec<u32>> = network
+        .results
+        .iter()
+        .map(|at| lengths.get(*at as usize).filter(|_| !small[*at as usize]).map(|&len| len as u32))
+        .collect();
+    if found.as_ref() != Some(&layout.lwe_results) {
+        return wrong("the network's results do not fit the layout");
+    }
+    Ok(())
+}
+
+fn check_tables(tables: &[Vec<u32>], table: &[u32], n: u32) -> Result<()> {
+    if tables.iter().any(|own| own.len() != n as usize) || table.iter().any(|&at| at as usize >= tables.len()) {
+        return wrong("a table of the wrong size, or out of range");
+    }
+    Ok(())
+}
+
+/// Values of the inputs of one row, on the 64-bit torus.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// Selector bits.
+    pub selectors: &'a [bool],
+    /// Packed inputs.
+    pub packed: &'a [Vec<u64>],
+    /// Inputs under the small key.
+    pub small: &'a [Vec<u64>],
+}
+
+/// Noise draws: given a standard deviation as a fraction of the torus, a torus value.
+pub type Draw<'a> = dyn FnMut(f64) -> f64 + 'a;
+
+/// Every vector of a checked network on one row, on the 32-bit torus; with `draw` each ciphertext has the noise that its
+/// operation is predicted to have.
+pub fn vectors(
+    network: &Network,
+    layout: &Layout,
+    inputs: &Inputs<'_>,
+    mut draw: Option<&mut Draw<'_>>,
+) -> Vec<Vec<u32>> {
+    let glwe = &layout.glwe;
+    let n = glwe.polynomial_size;
+    let mut noisy = |value: u32, variance: f64| match &mut draw {
+        None => value,
+        Some(draw) => value.wrapping_add((draw(variance.sqrt()) * 32f64.exp2()).round() as i64 as u32),
+    };
+    let small = network.small();
+    let mut values: Vec<Vec<u32>> = Vec::with_capacity(network.layers.len());
+    for layer in &network.layers {
+        let made = match layer {
+            Layer::Samples { small, first, count } => {
+                let (source, size, variance) = match (small, &layout.bootstrap) {
+                    (true, Some(params)) => (inputs.small, layout.small_size(), params.lwe.variance()),
+                    _ => (inputs.packed, n, noise::fresh(layout)),
+                };
+                let at = |e: u32| (source[(first + e / size) as usize][(e % size) as usize] >> 32) as u32;
+                (0..*count).map(|e| noisy(at(e), variance)).collect()
+            }
+            Layer::Rotate { tables, table, rotations } => {
+                let element = |(&table, own): (&u32, &Vec<(u32, u32)>)| {
+                    let turned = own.iter().filter(|(selector, _)| inputs.selectors[*selector as usize]);
+                    let slot = turned.map(|(_, shift)| shift).sum::<u32>() % (2 * n);
+                    let variance = layout.gadget.map_or(0.0, |g| noise_of::rotations(glwe, &g, own.len() as f64));
+                    noisy(read(&tables[table as usize], slot, n), variance)
+                };
+                table.iter().zip(rotations).map(element).collect()
+            }
+            Layer::Affine { operands, start, column, weight, constant } => {
+                let all: Vec<u32> = operands.iter().flat_map(|at| values[*at as usize].iter().copied()).collect();
+                let row = |(pair, constant): (&[u32], &u32)| {
+                    (pair[0] as usize..pair[1] as usize).fold(*constant, |sum, at| {
+                        sum.wrapping_add(all[column[at] as usize].wrapping_mul(weight[at] as u32))
+                    })
+                };
+                start.windows(2).zip(constant).map(row).collect()
+            }
+            Layer::Bootstrap { operand, tables, table } => {
+                let (before, after) = layout.bootstrap.map_or((0.0, 0.0), |params| {
+                    let keyswitch = if small[*operand as usize] { 0.0 } else { noise_of::keyswitch(glwe, &params) };
+                    (keyswitch + noise_of::modulus_switch(glwe, &params.lwe), noise_of::blind_rotation(glwe, &params))
+                });
+                let element = |(&value, &table): (&u32, &u32)| {
+                    let slot = slot_of(noisy(value, before), n);
+                    noisy(read(&tables[table as usize], slot, n), after)
+                };
+                values[*operand as usize].iter().zip(table).map(element).collect()
+            }
+        };
+        values.push(made);
+    }
+    values
+}
+
+/// The multiple of 1/2N nearest to a torus value.
+pub fn slot_of(value: u32, n: u32) -> u32 {
+    let drop = 31 - n.trailing_zeros();
+    (value.wrapping_add(1 << (drop - 1)) >> drop) & (2 * n - 1)
+}
+
+/// Coefficient 0 of `X^-slot` times a table: entry `slot`, negated beyond N.
+fn read(table: &[u32], slot: u32, n: u32) -> u32 {
+    if slot < n { table[slot as usize] } else { table[(slot - n) as usize].wrapping_neg() }
+}
+
+/// The results of a checked network on one row, on the 64-bit torus.
+pub fn evaluate(network: &Network, layout: &Layout, inputs: &Inputs<'_>, draw: Option<&mut Draw<'_>>) -> Vec<Vec<u64>> {
+    let values = vectors(network, layout, inputs, draw);
+    let wide = |at: &u32| values[*at as usize].iter().map(|&value| u64::from(value) << 32).collect();
+    network.results.iter().map(wide).collect()
+}

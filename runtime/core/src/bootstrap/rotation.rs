@@ -1,0 +1,157 @@
+//! Blind rotation under a block-binary key (Lee, Min, Seo, Song, "Faster TFHE bootstrapping with block binary keys",
+//! AsiaCCS 2023).
+//!
+//! At most one bit of a block is 1, so the whole block multiplies the accumulator by `1 + sum_i s_i (X^a_i - 1)`: it is
+//! decomposed and transformed once a block, and the sum of the block's products is transformed back once. The key is
+//! streamed once for a batch of ciphertexts.
+
+use super::{EvaluationKey, sample_extract};
+use crate::external::{Gadget, zeros};
+use rayon::prelude::*;
+use tacit_ir::params::{BootstrapParams, GlweParams};
+use tacit_torus::fft::{Fft, FftScratch, add_scaled_dot, dot_stride};
+use tacit_torus::monomial::Monomials;
+use tacit_torus::{ABox, c64};
+
+/// Ciphertexts that one pass over the key serves at most: their accumulators share the second cache with a block.
+const BATCH: usize = 8;
+
+/// What blind rotations of given parameters need that does not change.
+#[derive(Debug)]
+pub struct BlindRotation {
+    fft: Fft,
+    monomials: Monomials,
+    gadget: Gadget,
+    size: usize,
+    block: usize,
+    /// The share of key bits that are 1.
+    density: f64,
+}
+
+struct Scratch {
+    digits: ABox<[c64]>,
+    /// Transforms of `X^a_i - 1` of a block.
+    monomials: ABox<[c64]>,
+    sum: ABox<[c64]>,
+    fft: FftScratch,
+}
+
+impl BlindRotation {
+    pub(super) fn new(glwe: &GlweParams, params: &BootstrapParams) -> Self {
+        let fft = Fft::new(glwe.polynomial_size as usize);
+        BlindRotation {
+            monomials: Monomials::new(&fft),
+            gadget: Gadget::new(&params.gadget),
+            size: glwe.dimension as usize + 1,
+            block: params.lwe.block as usize,
+            density: params.lwe.density(),
+            fft,
+        }
+    }
+
+    fn scratch(&self, glwe: &GlweParams) -> Scratch {
+        let half = self.fft.fourier_size();
+        Scratch {
+            digits: zeros(dot_stride(half) * self.gadget.rows(glwe)),
+            monomials: zeros(half * self.block),
+            sum: zeros(half),
+            fft: self.fft.scratch(),
+        }
+    }
+
+    /// Rounds a ciphertext under the small key to multiples of `1/2N`. The expected effect of the masks' rounding is added
+    /// to the body first, which leaves only its deviation.
+    fn modulus_switch(&self, lwe: &[u32], out: &mut [u32]) {
+        let double = 2 * self.fft.polynomial_size() as u32;
+        let drop = u32::BITS - double.trailing_zeros();
+        let half = 1u32 << (drop - 1);
+        let (masks, body) = lwe.split_at(lwe.len() - 1);
+        let mut expected = 0i64;
+        for (out, mask) in out.iter_mut().zip(masks) {
+            let rounded = mask.wrapping_add(half) >> drop;
+            expected += i64::from(mask.wrapping_sub(rounded << drop) as i32);
+            *out = rounded & (double - 1);
+        }
+        let mean = (expected as f64 * self.density).round() as i64 as u32;
+        out[masks.len()] = (body[0].wrapping_sub(mean).wrapping_add(half) >> drop) & (double - 1);
+    }
+
+    /// `acc += sum_i (X^a_i - 1) GGSW_i [x] acc` over one block.
+    fn block(&self, acc: &mut [u64], exponents: &[u32], ggsws: &[ABox<[c64]>], scratch: &mut Scratch) {
+        let half = self.fft.fourier_size();
+        if exponents.iter().all(|exponent| *exponent == 0) {
+            return;
+        }
+        self.gadget.transform(&self.fft, acc, &mut scratch.digits, &mut scratch.fft);
+        for (exponent, out) in exponents.iter().zip(scratch.monomials.chunks_exact_mut(half)) {
+            self.monomials.minus_one(*exponent, out);
+        }
+        let n = self.fft.polynomial_size();
+        for (column, poly) in acc.chunks_exact_mut(n).enumerate() {
+            for (at, (ggsw, monomial)) in ggsws.iter().zip(scratch.monomials.chunks_exact(half)).enumerate() {
+                let len = ggsw.len() / self.size;
+                let table = &ggsw[column * len..][..len];
+                add_scaled_dot(&mut scratch.sum, monomial, table, &scratch.digits, at == 0);
+            }
+            self.fft.add_inverse(poly, &mut scratch.sum, 0, &mut scratch.fft);
+        }
+    }
+}
+
+impl EvaluationKey {
+    /// Bootstraps a vector under the small key: element e becomes entry `phase_e` of `tables[table[e]]`, a polynomial of N
+    /// torus values (negated beyond half a turn), as LWE ciphertexts under the flattened GLWE key. In parallel over
+    /// batches on the current rayon pool.
+    pub fn bootstrap(&self, vector: &[u32], tables: &[Vec<u32>], table: &[u32]) -> Vec<u32> {
+        let from = self.params.lwe.dimension as usize + 1;
+        let to = self.layout.glwe.lwe_dimension() as usize + 1;
+        let count = vector.len() / from;
+        let mut out = vec![0u32; count * to];
+        // Equal shares for all threads, none larger than a batch.
+        let threads = rayon::current_num_threads().max(1);
+        let rounds = count.div_ceil(threads * BATCH).max(1);
+        let batch = count.div_ceil(threads * rounds).max(1);
+        out.par_chunks_mut(batch * to)
+            .zip(vector.par_chunks(batch * from))
+            .zip(table.par_chunks(batch))
+            .for_each(|((out, vector), table)| self.rotate_batch(vector, tables, table, out));
+        out
+    }
+
+    fn rotate_batch(&self, vector: &[u32], tables: &[Vec<u32>], table: &[u32], out: &mut [u32]) {
+        let rotation = &self.rotation;
+        let glwe = &self.layout.glwe;
+        let n = glwe.polynomial_size as usize;
+        let from = self.params.lwe.dimension as usize + 1;
+        let to = glwe.lwe_dimension() as usize + 1;
+        let mut scratch = rotation.scratch(glwe);
+        let count = table.len();
+        let mut exponents = vec![0u32; count * from];
+        let mut accs: ABox<[u64]> = zeros(count * glwe.ciphertext_len());
+        for (((lwe, exponents), acc), table) in vector
+            .chunks_exact(from)
+            .zip(exponents.chunks_exact_mut(from))
+            .zip(accs.chunks_exact_mut(glwe.ciphertext_len()))
+            .zip(table)
+        {
+            rotation.modulus_switch(lwe, exponents);
+            let body = &mut acc[to - 1..];
+            // X^-b times the table: entry b arrives in coefficient 0.
+            let by = exponents[from - 1] as usize;
+            for (at, value) in tables[*table as usize].iter().enumerate() {
+                let place = (at + 2 * n - by) % (2 * n);
+                let value = u64::from(*value) << 32;
+                if place < n { body[place] = value } else { body[place - n] = value.wrapping_neg() }
+            }
+        }
+        for (block, ggsws) in self.ggsws.chunks(rotation.block).enumerate() {
+            let at = block * rotation.block;
+            for (acc, exponents) in accs.chunks_exact_mut(glwe.ciphertext_len()).zip(exponents.chunks_exact(from)) {
+                rotation.block(acc, &exponents[at..at + ggsws.len()], ggsws, &mut scratch);
+            }
+        }
+        for (acc, out) in accs.chunks_exact(glwe.ciphertext_len()).zip(out.chunks_exact_mut(to)) {
+            sample_extract(acc, n, 0, out);
+        }
+    }
+}

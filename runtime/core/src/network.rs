@@ -1,0 +1,177 @@
+//! Runs the layers of a network over vectors of LWE ciphertexts.
+
+use crate::bootstrap::{EvaluationKey, sample_extract};
+use crate::circuit::Circuit;
+use crate::external::{Gadget, ProductScratch, zeros};
+use crate::form;
+use crate::prepare::PreparedRow;
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+use tacit_ir::diag::{Code, Diagnostic, Result};
+use tacit_ir::plan::Layer;
+use tacit_torus::ABox;
+use tacit_torus::fft::FftScratch;
+
+/// LWE ciphertexts under one key: `width` words each, mask and body.
+struct Vector {
+    width: usize,
+    words: Vec<u32>,
+}
+
+impl Circuit {
+    /// Whether [`Circuit::evaluate`] needs an evaluation key.
+    pub fn needs_evaluation_key(&self) -> bool {
+        self.plan.network.layers.iter().any(|layer| matches!(layer, Layer::Bootstrap { .. }))
+    }
+
+    /// The results of the plan's network.
+    pub(crate) fn network(&self, row: &PreparedRow, key: Option<&EvaluationKey>) -> Result<Vec<Vec<u32>>> {
+        if key.is_some_and(|key| !key.is_for(self.layout(), self.digest())) {
+            return Err(Diagnostic::new(Code::OtherCircuit, "the evaluation key belongs to another circuit")
+                .help("use the key that was made with this artifact, or make one with `tacit keygen`"));
+        }
+        let mut vectors: Vec<Vector> = Vec::with_capacity(self.plan.network.layers.len());
+        for layer in &self.plan.network.layers {
+            let made = match layer {
+                Layer::Samples { small, first, count } => self.samples(row, *small, *first, *count),
+                Layer::Rotate { tables, table, rotations } => self.rotate(row, tables, table, rotations),
+                Layer::Affine { operands, start, column, weight, constant } => {
+                    let operands: Vec<&Vector> = operands.iter().map(|at| &vectors[*at as usize]).collect();
+                    affine(&operands, start, column, weight, constant)
+                }
+                Layer::Bootstrap { operand, tables, table } => {
+                    let key = key.ok_or_else(|| {
+                        Diagnostic::new(Code::EvaluationKeyMissing, "the circuit needs an evaluation key")
+                            .help("`tacit keygen` makes one beside the client key; give it with --evaluation-key")
+                    })?;
+                    let argument = &vectors[*operand as usize];
+                    let switched;
+                    let words = if argument.width == self.layout().glwe.lwe_dimension() as usize + 1 {
+                        switched = key.keyswitch(&argument.words);
+                        &switched
+                    } else {
+                        &argument.words
+                    };
+                    Vector {
+                        width: self.layout().glwe.lwe_dimension() as usize + 1,
+                        words: key.bootstrap(words, tables, table),
+                    }
+                }
+            };
+            vectors.push(made);
+        }
+        Ok(self.plan.network.results.iter().map(|at| vectors[*at as usize].words.clone()).collect())
+    }
+
+    fn samples(&self, row: &PreparedRow, small: bool, first: u32, count: u32) -> Vector {
+        let layout = self.layout();
+        let (inputs, size) = if small {
+            (&row.small, layout.small_size() as usize)
+        } else {
+            (&row.packed, layout.glwe.polynomial_size as usize)
+        };
+        let width = inputs.first().map_or(1, |glwe| glwe.len() - size + 1);
+        let mut words = vec![0u32; count as usize * width];
+        words.par_chunks_exact_mut(width).enumerate().for_each(|(element, out)| {
+            sample_extract(&inputs[first as usize + element / size], size, element % size, out);
+        });
+        Vector { width, words }
+    }
+
+    fn rotate(&self, row: &PreparedRow, tables: &[Vec<u32>], table: &[u32], rotations: &[Vec<(u32, u32)>]) -> Vector {
+        let glwe = &self.layout().glwe;
+        let width = glwe.lwe_dimension() as usize + 1;
+        let mut words = vec![0u32; table.len() * width];
+        words.par_chunks_exact_mut(width).zip(table).zip(rotations).for_each_init(
+            || Rotator::new(self),
+            |rotator, ((out, table), rotations)| {
+                rotator.run(self, row, &tables[*table as usize], rotations);
+                sample_extract(&rotator.value, glwe.polynomial_size as usize, 0, out);
+            },
+        );
+        Vector { width, words }
+    }
+}
+
+/// What one thread needs to rotate tables by selectors.
+struct Rotator {
+    value: ABox<[u64]>,
+    difference: ABox<[u64]>,
+    product: Option<ProductScratch>,
+    fft: FftScratch,
+}
+
+impl Rotator {
+    fn new(circuit: &Circuit) -> Self {
+        let glwe = &circuit.layout().glwe;
+        Rotator {
+            value: zeros(glwe.ciphertext_len()),
+            difference: zeros(glwe.ciphertext_len()),
+            product: circuit.gadget.as_ref().map(|gadget: &Gadget| gadget.scratch(glwe)),
+            fft: circuit.fft.scratch(),
+        }
+    }
+
+    fn run(&mut self, circuit: &Circuit, row: &PreparedRow, table: &[u32], rotations: &[(u32, u32)]) {
+        let n = circuit.fft.polynomial_size();
+        let body = self.value.len() - n;
+        self.value[..body].fill(0);
+        for (to, value) in self.value[body..].iter_mut().zip(table) {
+            *to = u64::from(*value) << 32;
+        }
+        let (Some(gadget), Some(product)) = (&circuit.gadget, self.product.as_mut()) else { return };
+        for (selector, shift) in rotations {
+            form::rotation_difference(&mut self.difference, &self.value, 2 * n - *shift as usize, n);
+            let ggsw = &row.selectors[*selector as usize];
+            gadget.add_product(&circuit.fft, &mut self.value, ggsw, &self.difference, product, &mut self.fft);
+        }
+    }
+}
+
+/// Integer combinations of ciphertexts, row by row in parallel.
+fn affine(operands: &[&Vector], start: &[u32], column: &[u32], weight: &[i32], constant: &[u32]) -> Vector {
+    let width = operands.first().map_or(1, |vector| vector.width);
+    let elements: Vec<&[u32]> = operands.iter().flat_map(|vector| vector.words.chunks_exact(width)).collect();
+    let mut words = vec![0u32; constant.len() * width];
+    words.par_chunks_exact_mut(width).zip(start.par_windows(2)).zip(constant).for_each(|((out, pair), constant)| {
+        let entries = pair[0] as usize..pair[1] as usize;
+        Arch::new().dispatch(Combine {
+            out,
+            elements: &elements,
+            column: &column[entries.clone()],
+            weight: &weight[entries],
+        });
+        out[width - 1] = out[width - 1].wrapping_add(*constant);
+    });
+    Vector { width, words }
+}
+
+/// `out = sum weight * element`, in pieces that stay in the first cache.
+struct Combine<'a> {
+    out: &'a mut [u32],
+    elements: &'a [&'a [u32]],
+    column: &'a [u32],
+    weight: &'a [i32],
+}
+
+impl WithSimd for Combine<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _simd: S) {
+        let Combine { out, elements, column, weight } = self;
+        let mut pairs = column.chunks_exact(2).zip(weight.chunks_exact(2));
+        for (columns, weights) in &mut pairs {
+            let (a, b) = (elements[columns[0] as usize], elements[columns[1] as usize]);
+            let (x, y) = (weights[0] as u32, weights[1] as u32);
+            for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
+                *out = out.wrapping_add(a.wrapping_mul(x)).wrapping_add(b.wrapping_mul(y));
+            }
+        }
+        if column.len() % 2 == 1 {
+            let (Some(column), Some(weight)) = (column.last(), weight.last()) else { return };
+            for (out, a) in out.iter_mut().zip(elements[*column as usize]) {
+                *out = out.wrapping_add(a.wrapping_mul(*weight as u32));
+            }
+        }
+    }
+}

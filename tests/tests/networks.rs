@@ -1,0 +1,127 @@
+//! Neural networks: the float interpreter against onnxruntime, the quantized circuit and its encrypted evaluation against
+//! the float model, and the drawn noise against the measured one.
+
+use indexmap::IndexMap;
+use indicatif::ProgressBar;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+use rand_distr::StandardNormal;
+use std::collections::BTreeMap;
+use tacit::commands::encrypted_predictions;
+use tacit_client::codec::{Codec, EncodedBatch};
+use tacit_compiler::frontend::onnx;
+use tacit_compiler::options::Options;
+use tacit_ir::artifact::Artifact;
+use tacit_ir::interp::network::Draw;
+use tacit_ir::interp::tensor::{Data, TensorValue};
+use tacit_ir::interp::{plan, tensor};
+use tacit_tests::{Example, difference, networks};
+
+/// Class of each row: the label, or the position of the greatest score.
+fn classes(outputs: &IndexMap<String, TensorValue>) -> Vec<i64> {
+    if let Some(Data::I64(labels)) = outputs.get("label").map(|value| &value.data) {
+        return labels.clone();
+    }
+    let scores = outputs.values().next().unwrap();
+    let columns = scores.columns();
+    let values = scores.to_f64().unwrap();
+    let best = |row: &[f64]| (0..columns).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap() as i64;
+    values.chunks(columns).map(best).collect()
+}
+
+fn agreement(a: &[i64], b: &[i64]) -> f64 {
+    a.iter().zip(b).filter(|(a, b)| a == b).count() as f64 / a.len() as f64
+}
+
+fn expected(example: &Example) -> Vec<i64> {
+    classes(&example.expected.clone().into_iter().collect())
+}
+
+/// The first rows of a batch of inputs.
+fn first_rows(inputs: &BTreeMap<String, TensorValue>, rows: usize) -> BTreeMap<String, TensorValue> {
+    let cut = |value: &TensorValue| {
+        let width = value.data.len() / value.rows();
+        let shape = [rows].into_iter().chain(value.shape.iter().skip(1).copied()).collect();
+        TensorValue { shape, data: value.data.pick(0..rows * width) }
+    };
+    inputs.iter().map(|(name, value)| (name.clone(), cut(value))).collect()
+}
+
+/// Results of the clear circuit; with `draw`, of the simulated one.
+fn evaluate(artifact: &Artifact, batch: &EncodedBatch, mut draw: Option<&mut Draw<'_>>) -> Vec<Vec<Vec<u64>>> {
+    let circuit = artifact.plan.as_ref().unwrap();
+    let one = |row: &tacit_client::EncodedRow| {
+        let draw = draw.as_mut().map(|draw| &mut **draw as &mut Draw<'_>);
+        plan::simulate(circuit, &artifact.client.layout, &row.inputs(), draw).unwrap()
+    };
+    batch.rows.iter().map(one).collect()
+}
+
+#[test]
+fn the_float_interpreter_equals_onnxruntime() {
+    let all = networks();
+    assert!(all.len() >= 6, "{} networks", all.len());
+    for example in all {
+        let graph = onnx::import(&example.model(), &onnx::ImportLimits::default()).unwrap();
+        let compiled = example.compile(&Options::default()).unwrap();
+        let inputs = example.inputs(&Codec::new(&compiled.artifact).unwrap()).unwrap();
+        let outputs = tensor::evaluate(&graph, &inputs).unwrap();
+        let difference = difference(&outputs, &example.expected);
+        assert_eq!(difference.labels, 0, "{}", example.name);
+        let scale = example.expected.values().filter_map(|v| v.to_f64()).flatten().fold(1.0f64, |a, b| a.max(b.abs()));
+        assert!(difference.floats <= 5e-6 * scale, "{}: {difference:?} at scale {scale}", example.name);
+    }
+}
+
+/// Every test row, in clear and with the predicted noise drawn: at most two in a hundred classes differ from the float
+/// model's.
+#[test]
+fn quantized_and_simulated_circuits_agree_with_the_float_model() {
+    let mut rng = ChaCha20Rng::seed_from_u64(1);
+    for example in networks() {
+        let compiled = example.compile(&Options::default()).unwrap();
+        let codec = Codec::new(&compiled.artifact).unwrap();
+        let batch = codec.encode(&example.inputs(&codec).unwrap()).unwrap();
+        let expected = expected(&example);
+        let clear = codec.decode(&evaluate(&compiled.artifact, &batch, None), &batch.passed).unwrap();
+        let clear = agreement(&classes(&clear), &expected);
+        let mut draw = |std: f64| std * rng.sample::<f64, _>(StandardNormal);
+        let simulated = codec.decode(&evaluate(&compiled.artifact, &batch, Some(&mut draw)), &batch.passed).unwrap();
+        let simulated = agreement(&classes(&simulated), &expected);
+        assert!(clear >= 0.98 && simulated >= 0.98, "{}: clear {clear}, simulated {simulated}", example.name);
+    }
+}
+
+/// Encrypted under 128-bit parameters: classes agree with the float model's, and the errors of the results against the
+/// clear circuit have the deviation that the simulation draws.
+#[test]
+fn encrypted_networks_agree_with_the_simulation() {
+    let mut rng = ChaCha20Rng::seed_from_u64(2);
+    for example in networks() {
+        let compiled = example.compile(&Options::default()).unwrap();
+        let layout = &compiled.artifact.client.layout;
+        assert!(layout.glwe.is_secure() && layout.bootstrap.is_none_or(|params| params.lwe.is_secure()));
+        let counts = compiled.artifact.plan.as_ref().unwrap().counts();
+        let rows = if counts.bootstraps > 100 { 4 } else { 30 };
+        let codec = Codec::new(&compiled.artifact).unwrap();
+        let inputs = first_rows(&example.inputs(&codec).unwrap(), rows);
+        let batch = codec.encode(&inputs).unwrap();
+        let (evaluation, passed) =
+            encrypted_predictions(&compiled.artifact, &codec, &inputs, &ProgressBar::hidden()).unwrap();
+        let outputs = codec.decode(&evaluation.results, &passed).unwrap();
+        let agreed = agreement(&classes(&outputs), &expected(&example)[..rows]);
+        assert!(agreed >= 0.96 || rows < 30 && agreed >= 0.75, "{}: {agreed}", example.name);
+        let clear = evaluate(&compiled.artifact, &batch, None);
+        let deviation = |found: &[Vec<Vec<u64>>]| {
+            let pairs = found.iter().flatten().flatten().zip(clear.iter().flatten().flatten());
+            let squares: Vec<f64> =
+                pairs.map(|(a, b)| (a.wrapping_sub(*b) as i64 as f64 * (-64f64).exp2()).powi(2)).collect();
+            (squares.iter().sum::<f64>() / squares.len() as f64).sqrt()
+        };
+        let mut draw = |std: f64| std * rng.sample::<f64, _>(StandardNormal);
+        let simulated = deviation(&evaluate(&compiled.artifact, &batch, Some(&mut draw)));
+        let measured = deviation(&evaluation.results);
+        let ratio = measured / simulated;
+        assert!((0.5..1.5).contains(&ratio), "{}: measured {measured:e}, simulated {simulated:e}", example.name);
+    }
+}
