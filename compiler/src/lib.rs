@@ -67,6 +67,8 @@ fn compile_here(
     };
     let roles = roles::split(&model)?;
     let rows = calibration_rows(&roles.head, calibration)?;
+    let found = network::search::search(&roles.body, &rows, options)?;
+    let options = found.as_ref().map_or(options, |found| &found.options);
     let mut cx = PassCx::new(options, &rows);
     let mut text = vec![("tensor".to_owned(), tacit_ir::text::print(&model))];
     let at = PIPELINE.iter().position(|pass| *pass == "lower-to-circuit").unwrap_or(0);
@@ -83,6 +85,7 @@ fn compile_here(
         .map_err(|why| Diagnostic::internal(format!("the emitted plan does not check: {}", why.message)))?;
     let mut notes: Vec<String> =
         roles.clear_maps.iter().map(|map| format!("{map} runs on the client, in clear, before the trees")).collect();
+    notes.extend(found.map(|found| found.note));
     notes.extend(passes.iter().flat_map(|pass| pass.notes.iter().cloned()));
     let noise = circuit.values().filter_map(|id| match &circuit.node(id).ty {
         CircuitType::Glwe { noise: Some(noise), .. } => Some(noise.0),

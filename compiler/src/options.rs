@@ -54,10 +54,11 @@ pub struct Options {
     pub thermometer: bool,
     /// Evaluate small groups of trees over few features as one rotated table.
     pub tables: bool,
-    /// Networks: bits of each input's grid.
-    pub input_bits: u32,
-    /// Networks: bits of integer weights in bootstrapped layers, sign included; rotated layers have 16.
-    pub weight_bits: u32,
+    /// Networks: bits of each input's grid; searched when absent.
+    pub input_bits: Option<u32>,
+    /// Networks: bits of integer weights in bootstrapped layers, sign included; rotated layers have 16. Searched when
+    /// absent.
+    pub weight_bits: Option<u32>,
     /// Networks: bits of activations.
     pub activation_bits: u32,
     /// Networks: integer weights have a scale for each output, or one for a layer.
@@ -67,10 +68,28 @@ pub struct Options {
     /// Networks: how activations run; chosen layer by layer when absent.
     pub regime: Option<RegimeRule>,
     /// Networks: the largest noise at the argument of an activation, as a share of the argument's standard deviation over
-    /// the calibration rows.
-    pub noise_share: f64,
+    /// the calibration rows; searched when absent.
+    pub noise_share: Option<f64>,
+    /// Networks: the share of calibration rows whose class may differ from the float model's (for one output: the error's
+    /// standard deviation over the output's), which the search of bits keeps to.
+    pub max_accuracy_loss: f64,
     /// Cost of one millisecond of server time against one of client time, in the parameter search.
     pub server_weight: f64,
+}
+
+impl Options {
+    /// Bits of each input's grid.
+    pub fn input_bits(&self) -> u32 {
+        self.input_bits.unwrap_or(4)
+    }
+    /// Bits of weights in bootstrapped layers.
+    pub fn weight_bits(&self) -> u32 {
+        self.weight_bits.unwrap_or(6)
+    }
+    /// The tolerated share of noise.
+    pub fn noise_share(&self) -> f64 {
+        self.noise_share.unwrap_or(0.1)
+    }
 }
 
 impl Default for Options {
@@ -83,13 +102,14 @@ impl Default for Options {
             protect_model: false,
             thermometer: true,
             tables: true,
-            input_bits: 4,
-            weight_bits: 6,
+            input_bits: None,
+            weight_bits: None,
             activation_bits: 8,
             per_channel: true,
             range: RangeRule::MinMax,
             regime: None,
-            noise_share: 0.1,
+            noise_share: None,
+            max_accuracy_loss: 0.004,
             server_weight: 4.0,
         }
     }

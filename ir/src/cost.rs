@@ -5,6 +5,7 @@
 //! EPYC with AVX2 and without AVX-512). They rank parameter sets; predictions are printed beside measurements.
 
 use crate::params::{BootstrapParams, GadgetParams, GlweParams};
+use crate::plan::{Layout, Plan};
 
 pub use crate::artifact::v1::{packed_bytes, packed_input_bytes, query_row_bytes, result_row_bytes, selector_bytes};
 
@@ -64,6 +65,20 @@ pub fn bootstrap_us(glwe: &GlweParams, params: &BootstrapParams) -> f64 {
 pub fn keyswitch_us(glwe: &GlweParams, params: &BootstrapParams) -> f64 {
     let levels = params.keyswitch.map_or(0.0, |gadget| f64::from(gadget.levels));
     KEYSWITCH_NS * f64::from(glwe.lwe_dimension()) * levels * (f64::from(params.lwe.dimension) + 1.0) / 1000.0
+}
+
+/// Predicted microseconds of one row of a plan on one core, preparing its selectors included.
+pub fn plan_us(layout: &Layout, plan: &Plan) -> f64 {
+    let counts = plan.counts();
+    let glwe = &layout.glwe;
+    let gadget = layout.gadget.map_or(0.0, |gadget| {
+        counts.external_products as f64 * external_product_us(glwe, &gadget)
+            + f64::from(layout.selectors) * prepare_selector_us(glwe, &gadget)
+    });
+    let bootstraps = layout.bootstrap.map_or(0.0, |params| {
+        counts.bootstraps as f64 * bootstrap_us(glwe, &params) + counts.keyswitches as f64 * keyswitch_us(glwe, &params)
+    });
+    gadget + bootstraps + counts.form_terms as f64 * form_term_us(glwe)
 }
 
 /// Microseconds of one dense product of a packed input and a clear polynomial, when the ciphertext is cut into this many

@@ -62,6 +62,8 @@ pub(super) fn summary(artifact: &Artifact) -> Result<Value> {
         out["model"] = report.model.clone().into();
         out["external_products"] = counts.external_products.into();
         out["polynomial_products"] = counts.polynomial_products.into();
+        out["bootstraps"] = counts.bootstraps.into();
+        out["keyswitches"] = counts.keyswitches.into();
         out["form_terms"] = counts.form_terms.into();
         out["predicted_run_ms"] = predicted_run_ms(artifact).into();
         out["log2_noise"] = report.log2_noise.clone().into();
@@ -71,12 +73,9 @@ pub(super) fn summary(artifact: &Artifact) -> Result<Value> {
     Ok(out)
 }
 
-/// One thread's predicted evaluation time.
+/// One thread's predicted time for a row.
 fn predicted_run_ms(artifact: &Artifact) -> f64 {
-    let layout = &artifact.client.layout;
-    let counts = artifact.plan.as_ref().map(tacit_ir::plan::Plan::counts).unwrap_or_default();
-    let product = layout.gadget.map_or(0.0, |gadget| cost::external_product_us(&layout.glwe, &gadget));
-    (counts.external_products as f64 * product + counts.form_terms as f64 * cost::form_term_us(&layout.glwe)) / 1e3
+    artifact.plan.as_ref().map_or(0.0, |plan| cost::plan_us(&artifact.client.layout, plan) / 1e3)
 }
 
 /// The same for people.
@@ -93,19 +92,36 @@ pub(super) fn text(artifact: &Artifact) -> Result<String> {
         layout.gadget.map_or(String::new(), |g| format!(", base 2^{} level {}", g.base_log, g.levels)),
         artifact.client.failure_bits,
     ));
+    if let Some(bootstrap) = &layout.bootstrap {
+        let gadget = |g: &tacit_ir::params::GadgetParams| format!("base 2^{} level {}", g.base_log, g.levels);
+        lines.push(format!(
+            "bootstraps   n={} noise 2^{:.2}, key in blocks of {} with at most one 1, {}, keyswitch {}",
+            bootstrap.lwe.dimension,
+            bootstrap.lwe.log2_std,
+            bootstrap.lwe.block,
+            gadget(&bootstrap.gadget),
+            bootstrap.keyswitch.as_ref().map_or("none".to_owned(), gadget),
+        ));
+    }
     lines.push(format!("selectors    {} bits, {} packed inputs", layout.selectors, layout.packed_inputs));
     lines.push(format!(
-        "sizes        query {}, result {}, evaluation key none",
+        "sizes        query {}, result {}, evaluation key {}",
         kilobytes(v1::query_row_bytes(layout)),
         kilobytes(v1::result_row_bytes(layout)),
+        match v1::evaluation_key_bytes(layout) {
+            0 => "none".to_owned(),
+            bytes => kilobytes(bytes),
+        },
     ));
     if let (Some(plan), Some(report)) = (&artifact.plan, &artifact.report) {
         let counts = plan.counts();
         lines.push(format!(
-            "work         {} external products, {} polynomial products, {} form terms; predicted {:.2} ms on one core",
+            "work         {} external products, {} polynomial products, {} form terms, {} bootstraps, {} keyswitches; predicted {:.2} ms on one core",
             counts.external_products,
             counts.polynomial_products,
             counts.form_terms,
+            counts.bootstraps,
+            counts.keyswitches,
             predicted_run_ms(artifact),
         ));
         for (number, noise) in report.log2_noise.iter().enumerate() {

@@ -8,7 +8,21 @@ pub(crate) mod calibrate;
 mod function;
 pub(crate) mod quantize;
 mod rows;
+pub(crate) mod search;
 pub(crate) mod trace;
 
 pub(crate) use rows::Row;
 pub(crate) use trace::{Activation, trace};
+
+use tacit_ir::graph::{Graph, ValueId};
+use tacit_ir::stage::tensor::{Tensor, TensorOp};
+
+/// Whether something else than trees and linear maps of inputs is encrypted.
+pub(crate) fn is_network(graph: &Graph<Tensor>) -> bool {
+    let of_input = |id: &ValueId| matches!(graph.node(*id).op, TensorOp::Input { .. });
+    graph.values().any(|id| match &graph.node(id).op {
+        TensorOp::Input { .. } | TensorOp::TreeEnsemble { .. } => false,
+        TensorOp::Linear { .. } => !graph.node(id).operands.iter().all(of_input),
+        _ => true,
+    })
+}

@@ -87,7 +87,7 @@ pub(crate) fn quantize(name: &str, network: &Network, trace: &Trace, cx: &mut Pa
         );
     }
     for (name, rows) in &network.outputs {
-        let (matrix, operands) = quantizer.matrix(rows, cx.options.weight_bits.max(8))?;
+        let (matrix, operands) = quantizer.matrix(rows, cx.options.weight_bits())?;
         let Matrix { start, column, weight, step, offset, ranges: _, spread } = matrix;
         let sums = quantizer.push(
             QuantOp::Affine { start, column, weight, spread },
@@ -148,7 +148,7 @@ impl Quantizer<'_> {
                 *used = true;
             }
         }
-        let levels = (1u64 << self.options.input_bits.clamp(1, 12)) as f64 - 1.0;
+        let levels = (1u64 << self.options.input_bits().clamp(1, 12)) as f64 - 1.0;
         let mut heads: BTreeMap<&str, Vec<CodedFeature>> = BTreeMap::new();
         let mut elements: Vec<Option<(&str, u32)>> = Vec::new();
         for (atom, (head, column)) in network.inputs.iter().enumerate() {
@@ -162,7 +162,7 @@ impl Quantizer<'_> {
                 elements.push(None);
                 continue;
             }
-            self.bits[atom] = self.options.input_bits;
+            self.bits[atom] = self.options.input_bits();
             let features = heads.entry(head).or_default();
             elements.push(Some((head, features.len() as u32)));
             // The grid's midpoints: a value takes the nearest code.
@@ -280,7 +280,7 @@ impl Quantizer<'_> {
         let regime = self.regime(layer);
         let weight_bits = match regime {
             Regime::Rotate => ROTATED_WEIGHT_BITS,
-            Regime::Bootstrap => self.options.weight_bits,
+            Regime::Bootstrap => self.options.weight_bits(),
         };
         let (matrix, operands) = self.matrix(&layer.rows, weight_bits)?;
         let strides: Vec<f64> =

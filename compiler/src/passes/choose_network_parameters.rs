@@ -8,13 +8,13 @@
 
 use super::PassCx;
 use super::diagrams::ill_typed;
-use std::collections::BTreeMap;
 use tacit_ir::cost;
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::graph::{Graph, Loc, ValueId};
 use tacit_ir::noise::{self, bootstrap as noise_of};
 use tacit_ir::params::{BootstrapParams, GadgetParams, GlweParams, LweParams};
 use tacit_ir::stage::circuit::{Circuit, CircuitOp, CircuitType, network};
+use tacit_ir::stage::quant::matrix_ranges;
 
 /// Block length of small keys: the longest estimated one, with the fewest FFTs.
 const BLOCK: u32 = 3;
@@ -140,6 +140,7 @@ fn best_bases(
 }
 
 fn search(graph: &Graph<Circuit>, needs: &Needs, cx: &PassCx<'_>) -> Result<Choice> {
+    let judge = Judge::new(graph, cx);
     let mut best: Option<(f64, Choice)> = None;
     let mut nearest: Option<(f64, String)> = None;
     for log2_size in 9..=12 {
@@ -158,11 +159,11 @@ fn search(graph: &Graph<Circuit>, needs: &Needs, cx: &PassCx<'_>) -> Result<Choi
                     if best.as_ref().is_some_and(|(known, _)| *known <= time) {
                         continue;
                     }
-                    let (excess, place) = excess(graph, &choice, cx);
+                    let (excess, place) = judge.excess(&choice);
                     if excess <= 0.0 {
                         best = Some((time, choice));
                     } else if nearest.as_ref().is_none_or(|(known, _)| excess < *known) {
-                        nearest = Some((excess, place));
+                        nearest = Some((excess, place.to_owned()));
                     }
                 }
             }
@@ -170,7 +171,7 @@ fn search(graph: &Graph<Circuit>, needs: &Needs, cx: &PassCx<'_>) -> Result<Choi
     }
     best.map(|(_, choice)| choice).ok_or_else(|| {
         let (excess, place) = nearest.unwrap_or_default();
-        let share = cx.options.noise_share * excess.exp2() * 1.05;
+        let share = cx.options.noise_share() * excess.exp2() * 1.05;
         Diagnostic::new(
             Code::NoParameters,
             format!("noise is {:.1} times what is tolerated with every secure parameter set", excess.exp2()),
@@ -178,7 +179,7 @@ fn search(graph: &Graph<Circuit>, needs: &Needs, cx: &PassCx<'_>) -> Result<Choi
         .at(place)
         .help(format!(
             "use smaller weights (--set weight-bits={}) or tolerate more noise (--set noise-share={share:.2})",
-            cx.options.weight_bits.saturating_sub(1).max(2)
+            cx.options.weight_bits().saturating_sub(1).max(2)
         ))
     })
 }
@@ -224,72 +225,131 @@ fn predicted_us(choice: &Choice, needs: &Needs, cx: &PassCx<'_>) -> f64 {
     cx.options.server_weight * server + client + glwe.ciphertext_len() as f64 * 1e-3
 }
 
-/// Bits by which noise is over what is tolerated at the worst place (negative: it fits), and the place.
-fn excess(graph: &Graph<Circuit>, choice: &Choice, cx: &PassCx<'_>) -> (f64, String) {
-    let Choice { glwe, selectors, bootstrap } = choice;
-    let slot = 0.5 / f64::from(glwe.polynomial_size);
-    let share = cx.options.noise_share;
-    let mut variance: BTreeMap<ValueId, f64> = BTreeMap::new();
-    let mut worst = (f64::NEG_INFINITY, String::new());
-    let mut demand = |id: ValueId, variance: f64, tolerated: f64, margin: f64, count: usize| {
-        let sigmas = noise::sigmas_for_failure(f64::from(cx.options.failure_bits) + (count as f64).log2());
-        let std = variance.sqrt();
-        let over = (std / tolerated).max(std * sigmas / margin).log2();
-        if over > worst.0 {
-            worst = (over, graph.loc(id).to_string());
-        }
-    };
-    // The typical deviation of a value on the torus.
-    let spread = |id: ValueId| match (&graph.node(id).op, &graph.node(id).ty) {
-        (CircuitOp::Affine { spread, .. }, CircuitType::Lwe { log2_unit, .. }) => spread * log2_unit.0.exp2(),
-        _ => 0.25,
-    };
-    for id in graph.values() {
-        let node = graph.node(id);
-        let first = node.operands.first().copied();
-        let of = |id: Option<ValueId>| id.and_then(|id| variance.get(&id).copied()).unwrap_or(0.0);
-        match (&node.op, &node.ty) {
-            (CircuitOp::Samples { small, .. }, _) => {
-                let own = if *small { bootstrap.map_or(0.0, |b| b.lwe.variance()) } else { glwe.variance() };
-                variance.insert(id, own);
-            }
-            (CircuitOp::RotateLookup { start, column, weight, spread, .. }, _) => {
-                let counts = rotations(graph, id);
-                let most = counts.iter().copied().max().unwrap_or(0) as f64;
-                variance.insert(id, selectors.map_or(0.0, |gadget| noise_of::rotations(glwe, &gadget, most)));
-                // Each shift is rounded on its own, and half of them are taken.
-                let inputs: Vec<(i64, i64)> = node
-                    .operands
-                    .iter()
-                    .flat_map(|operand| match &graph.node(*operand).ty {
-                        CircuitType::Codes { largest, .. } => largest.iter().map(|&l| (0, i64::from(l))).collect(),
+/// Where noise arises and where it is judged, in the order of the circuit; vectors are numbered by value.
+struct Judge {
+    steps: Vec<(Step, String)>,
+    values: usize,
+    share: f64,
+    failure_bits: f64,
+}
+
+enum Step {
+    Samples {
+        out: usize,
+        small: bool,
+    },
+    /// Most rotations of an element; the typical deviation of a sum as a share of the widest sum.
+    Rotate {
+        out: usize,
+        most: f64,
+        typical: f64,
+    },
+    Affine {
+        out: usize,
+        operands: Vec<usize>,
+        norm2: f64,
+    },
+    /// The typical deviation of the argument on the torus.
+    Bootstrap {
+        out: usize,
+        argument: usize,
+        small: bool,
+        typical: f64,
+        count: f64,
+    },
+    Result {
+        argument: usize,
+        typical: f64,
+        count: f64,
+    },
+}
+
+impl Judge {
+    fn new(graph: &Graph<Circuit>, cx: &PassCx<'_>) -> Self {
+        // The typical deviation of a value on the torus.
+        let spread = |id: ValueId| match (&graph.node(id).op, &graph.node(id).ty) {
+            (CircuitOp::Affine { spread, .. }, CircuitType::Lwe { log2_unit, .. }) => spread * log2_unit.0.exp2(),
+            _ => 0.25,
+        };
+        let mut steps = Vec::new();
+        for id in graph.values() {
+            let node = graph.node(id);
+            let out = id.index();
+            let argument = node.operands.first().copied();
+            let step = match (&node.op, &node.ty, argument) {
+                (CircuitOp::Samples { small, .. }, ..) => Step::Samples { out, small: *small },
+                (CircuitOp::RotateLookup { start, column, weight, spread, .. }, ..) => {
+                    let most = rotations(graph, id).into_iter().max().unwrap_or(0) as f64;
+                    let largest = node.operands.iter().flat_map(|operand| match &graph.node(*operand).ty {
+                        CircuitType::Codes { largest, .. } => largest.clone(),
                         _ => Vec::new(),
-                    })
-                    .collect();
-                let ranges = tacit_ir::stage::quant::matrix_ranges(start, column, weight, &inputs).unwrap_or_default();
-                let widest = ranges.iter().map(|&(low, high)| (high - low) as f64).fold(1.0, f64::max);
-                let rounding = slot * slot / 12.0 * (1.0 + most / 2.0);
-                demand(id, rounding, share * spread / widest * 0.5, 1.0, 1);
-            }
-            (CircuitOp::Affine { start, weight, .. }, _) => {
-                let most = node.operands.iter().map(|id| of(Some(*id))).fold(0.0, f64::max);
-                variance.insert(id, most * network::largest_norm2(start, weight).max(1.0));
-            }
-            (CircuitOp::Bootstrap { table, .. }, _) => {
-                let Some(params) = bootstrap else { continue };
-                let argument = first.map(|id| &graph.node(id).ty);
-                let small = matches!(argument, Some(CircuitType::Lwe { small: true, .. }));
-                let total = network::argument_variance(glwe, params, of(first), small);
-                let typical = first.map_or(0.25, spread);
-                demand(id, total, share * typical, 0.25 * (1.0 - network::FILL), table.len());
-                variance.insert(id, noise_of::blind_rotation(glwe, params));
-            }
-            (CircuitOp::Extract { .. }, CircuitType::Result(count)) => {
-                let typical = first.map_or(0.25, spread);
-                demand(id, of(first), share * typical / 2.0, 0.5 * (1.0 - network::FILL), *count as usize);
-            }
-            _ => {}
+                    });
+                    let inputs: Vec<(i64, i64)> = largest.map(|l| (0, i64::from(l))).collect();
+                    let ranges = matrix_ranges(start, column, weight, &inputs).unwrap_or_default();
+                    let widest = ranges.iter().map(|&(low, high)| (high - low) as f64).fold(1.0, f64::max);
+                    Step::Rotate { out, most, typical: spread / widest }
+                }
+                (CircuitOp::Affine { start, weight, .. }, ..) => Step::Affine {
+                    out,
+                    operands: node.operands.iter().map(|id| id.index()).collect(),
+                    norm2: network::largest_norm2(start, weight).max(1.0),
+                },
+                (CircuitOp::Bootstrap { table, .. }, _, Some(argument)) => {
+                    let small = matches!(graph.node(argument).ty, CircuitType::Lwe { small: true, .. });
+                    let (typical, count) = (spread(argument), table.len() as f64);
+                    Step::Bootstrap { out, argument: argument.index(), small, typical, count }
+                }
+                (CircuitOp::Extract { .. }, CircuitType::Result(count), Some(argument)) => {
+                    Step::Result { argument: argument.index(), typical: spread(argument), count: f64::from(*count) }
+                }
+                _ => continue,
+            };
+            steps.push((step, graph.loc(id).to_string()));
         }
+        let failure_bits = f64::from(cx.options.failure_bits);
+        Judge { steps, values: graph.len(), share: cx.options.noise_share(), failure_bits }
     }
-    worst
+
+    /// Bits by which noise is over what is tolerated at the worst place (negative: it fits), and the place.
+    fn excess(&self, choice: &Choice) -> (f64, &str) {
+        let Choice { glwe, selectors, bootstrap } = choice;
+        let share = self.share;
+        let mut variance = vec![0.0; self.values];
+        let mut worst = (f64::NEG_INFINITY, "");
+        for (step, place) in &self.steps {
+            // Deviation against what is tolerated, and its quantile against the margin around the interval.
+            let mut judge = |variance: f64, tolerated: f64, margin: f64, count: f64| {
+                let std = f64::sqrt(variance);
+                let sigmas = noise::sigmas_for_failure(self.failure_bits + count.log2());
+                let over = (std / tolerated).max(std * sigmas / margin).log2();
+                if over > worst.0 {
+                    worst = (over, place.as_str());
+                }
+            };
+            match step {
+                Step::Samples { out, small } => {
+                    variance[*out] = if *small { bootstrap.map_or(0.0, |b| b.lwe.variance()) } else { glwe.variance() };
+                }
+                Step::Rotate { out, most, typical } => {
+                    variance[*out] = selectors.map_or(0.0, |gadget| noise_of::rotations(glwe, &gadget, *most));
+                    // The widest sum takes half a turn. Each shift is rounded on its own, and half of them are taken.
+                    let slot = 0.5 / f64::from(glwe.polynomial_size);
+                    judge(slot * slot / 12.0 * (1.0 + most / 2.0), share * typical * 0.5, 1.0, 1.0);
+                }
+                Step::Affine { out, operands, norm2 } => {
+                    variance[*out] = norm2 * operands.iter().map(|at| variance[*at]).fold(0.0, f64::max);
+                }
+                Step::Bootstrap { out, argument, small, typical, count } => {
+                    let Some(params) = bootstrap else { continue };
+                    let total = network::argument_variance(glwe, params, variance[*argument], *small);
+                    judge(total, share * typical, 0.25 * (1.0 - network::FILL), *count);
+                    variance[*out] = noise_of::blind_rotation(glwe, params);
+                }
+                Step::Result { argument, typical, count } => {
+                    judge(variance[*argument], share * typical / 2.0, 0.5 * (1.0 - network::FILL), *count);
+                }
+            }
+        }
+        worst
+    }
 }

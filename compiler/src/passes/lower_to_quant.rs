@@ -29,7 +29,7 @@ const WEIGHT_BITS: i32 = 24;
 
 pub(super) fn run(ir: Ir, cx: &mut PassCx<'_>) -> Result<Ir> {
     let Ir::Tensor(graph) = ir else { return Ok(ir) };
-    if is_network(&graph) {
+    if network::is_network(&graph) {
         let network = network::trace(&graph)?;
         let trace = network::calibrate::run(&network, cx.calibration)?;
         return network::quantize::quantize(graph.name(), &network, &trace, cx).map(Ir::Quant);
@@ -58,16 +58,6 @@ pub(super) fn run(ir: Ir, cx: &mut PassCx<'_>) -> Result<Ir> {
         quant.output(name.clone(), *id);
     }
     Ok(Ir::Quant(quant))
-}
-
-/// Whether something else than trees and linear maps of inputs is encrypted.
-fn is_network(graph: &Graph<Tensor>) -> bool {
-    let of_input = |id: &ValueId| matches!(graph.node(*id).op, TensorOp::Input { .. });
-    graph.values().any(|id| match &graph.node(id).op {
-        TensorOp::Input { .. } | TensorOp::TreeEnsemble { .. } => false,
-        TensorOp::Linear { .. } => !graph.node(id).operands.iter().all(of_input),
-        _ => true,
-    })
 }
 
 fn input_name(graph: &Graph<Tensor>, id: ValueId) -> Result<String> {

@@ -24,6 +24,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 pub mod contents;
+pub mod encode;
 pub mod v1;
 
 pub use contents::{

@@ -122,6 +122,33 @@ pub struct Inputs<'a> {
     pub small: &'a [Vec<u64>],
 }
 
+/// What one row encrypts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Messages {
+    /// Selector bits.
+    pub selectors: Vec<bool>,
+    /// Message polynomial of each packed input, on the torus.
+    pub packed: Vec<Vec<u64>>,
+    /// Message polynomial of each input under the small key.
+    pub small: Vec<Vec<u64>>,
+}
+
+impl Messages {
+    /// All zero, in the shapes of a layout.
+    pub fn zeros(layout: &Layout) -> Self {
+        Messages {
+            selectors: vec![false; layout.selectors as usize],
+            packed: vec![vec![0; layout.glwe.polynomial_size as usize]; layout.packed_inputs as usize],
+            small: vec![vec![0; layout.small_size() as usize]; layout.small_inputs as usize],
+        }
+    }
+
+    /// The same, borrowed.
+    pub fn inputs(&self) -> Inputs<'_> {
+        Inputs { selectors: &self.selectors, packed: &self.packed, small: &self.small }
+    }
+}
+
 /// Noise draws: given a standard deviation as a fraction of the torus, a torus value.
 pub type Draw<'a> = dyn FnMut(f64) -> f64 + 'a;
 

@@ -5,32 +5,16 @@
 
 use indexmap::IndexMap;
 use std::collections::BTreeMap;
-use tacit_ir::artifact::{Artifact, ClientSpec, CodedColumn, Decoder, Encoder, Samples, Scale};
+use tacit_ir::artifact::{Artifact, ClientSpec, CodedColumn, Decoder, Encoder, Scale, encode};
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::graph::Graph;
 use tacit_ir::interp::integer::encode_codes;
-use tacit_ir::interp::network::Inputs;
 use tacit_ir::interp::tensor::{Data, TensorValue, evaluate};
 use tacit_ir::stage::quant::{CodedFeature, Missing};
 use tacit_ir::stage::tensor::{Tensor, TensorOp, TensorType};
 
 /// One row, ready to encrypt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EncodedRow {
-    /// Selector bits.
-    pub selectors: Vec<bool>,
-    /// Message polynomial of each packed input, on the torus.
-    pub packed: Vec<Vec<u64>>,
-    /// Message polynomial of each input under the small key.
-    pub small: Vec<Vec<u64>>,
-}
-
-impl EncodedRow {
-    /// The same for the clear interpreter.
-    pub fn inputs(&self) -> Inputs<'_> {
-        Inputs { selectors: &self.selectors, packed: &self.packed, small: &self.small }
-    }
-}
+pub use tacit_ir::interp::network::Messages as EncodedRow;
 
 /// Encoded rows, and the clear values that go around the encrypted part.
 #[derive(Clone, Debug, PartialEq)]
@@ -125,12 +109,7 @@ impl Codec {
 
     fn encode_row(&self, row: usize, values: &BTreeMap<&str, (usize, Vec<f64>)>) -> Result<EncodedRow> {
         let layout = &self.spec.layout;
-        let n = layout.glwe.polynomial_size as usize;
-        let mut out = EncodedRow {
-            selectors: vec![false; layout.selectors as usize],
-            packed: vec![vec![0; n]; layout.packed_inputs as usize],
-            small: vec![vec![0; layout.small_size() as usize]; layout.small_inputs as usize],
-        };
+        let mut out = EncodedRow::zeros(layout);
         let of = |name: &str| -> Result<&[f64]> {
             let (columns, data) = values
                 .get(name)
@@ -141,27 +120,7 @@ impl Codec {
             match encoder {
                 Encoder::Codes { value, single, columns, thermometers, samples } => {
                     let codes = encode_codes(of(value)?, *single, features).map_err(|why| nan_error(&why, row))?;
-                    for (column, &code) in columns.iter().zip(&codes) {
-                        let interval = column.cuts.partition_point(|&cut| cut <= code);
-                        let pattern = column.patterns.get(interval).copied().unwrap_or(0);
-                        for bit in 0..column.bits {
-                            out.selectors[(column.first_selector + bit) as usize] = pattern >> bit & 1 == 1;
-                        }
-                    }
-                    for Samples { small, first, unit } in samples {
-                        let inputs = if *small { &mut out.small } else { &mut out.packed };
-                        let places = inputs.iter_mut().skip(*first as usize).flatten();
-                        for (place, &code) in places.zip(&codes) {
-                            *place = torus_of(f64::from(code) * unit);
-                        }
-                    }
-                    for thermometer in thermometers {
-                        for &(feature, cut, packed, at) in &thermometer.positions {
-                            if codes[feature as usize] >= cut {
-                                out.packed[packed as usize][at as usize] = 1 << thermometer.log2_delta;
-                            }
-                        }
-                    }
+                    encode::codes(&codes, columns, thermometers, samples, &mut out);
                 }
                 Encoder::Reals { value, columns, first_packed, per_input, spacing, log2_amplitude } => {
                     let values = of(value)?;
@@ -203,11 +162,6 @@ impl Codec {
         }
         evaluate(&self.tail, &inputs)
     }
-}
-
-/// A real number of turns, at most half of one, on the 64-bit torus.
-fn torus_of(turns: f64) -> u64 {
-    (turns * 64f64.exp2()).round() as i128 as u64
 }
 
 fn coded_feature(column: &CodedColumn) -> Result<CodedFeature> {

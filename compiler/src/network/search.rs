@@ -1,0 +1,218 @@
+//! Bits of inputs and weights, and tolerated noise: the cheapest choice whose simulated accuracy on the calibration rows
+//! keeps to the asked loss.
+//!
+//! Every candidate is compiled; in the order of their predicted times they are simulated, with the predicted noise drawn,
+//! against the float network, until one is accurate enough.
+
+use crate::emit::emit;
+use crate::options::Options;
+use crate::passes::{DriverOptions, Ir, PIPELINE, PassCx, run_passes};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+use rand_distr::StandardNormal;
+use std::collections::BTreeMap;
+use tacit_ir::artifact::{ClientSpec, Encoder, Scale, encode};
+use tacit_ir::cost;
+use tacit_ir::diag::{Code, Diagnostic, Result};
+use tacit_ir::graph::Graph;
+use tacit_ir::interp::integer::encode_codes;
+use tacit_ir::interp::network::Messages;
+use tacit_ir::interp::plan::simulate;
+use tacit_ir::interp::tensor::{Data, TensorValue, evaluate};
+use tacit_ir::plan::Plan;
+use tacit_ir::stage::quant::{CodedFeature, Missing};
+use tacit_ir::stage::tensor::{Dim, Element, Tensor, TensorOp};
+
+const INPUT_BITS: [u32; 4] = [3, 4, 6, 8];
+const WEIGHT_BITS: [u32; 3] = [3, 4, 6];
+const NOISE_SHARES: [f64; 3] = [0.35, 0.2, 0.1];
+/// Calibration rows that candidates are simulated on at most.
+const ROWS: usize = 300;
+
+type Rows = BTreeMap<String, Vec<Vec<f64>>>;
+
+/// A compiled candidate.
+struct Candidate {
+    options: Options,
+    predicted_us: f64,
+    client: ClientSpec,
+    plan: Plan,
+}
+
+/// What the search found.
+pub(crate) struct Found {
+    pub(crate) options: Options,
+    /// For the user.
+    pub(crate) note: String,
+}
+
+/// Chooses what the options leave open. `None` when they leave nothing open or the body is no network.
+///
+/// # Errors
+/// That of the last candidate when none compiles; `NoParameters` when none is accurate enough.
+pub(crate) fn search(body: &Graph<Tensor>, rows: &Rows, options: &Options) -> Result<Option<Found>> {
+    if !super::is_network(body) {
+        return Ok(None);
+    }
+    if options.input_bits.is_some() && options.weight_bits.is_some() && options.noise_share.is_some() {
+        return Ok(None);
+    }
+    let mut candidates = Vec::new();
+    let mut refused = None;
+    // All passes but those before the integer stage and the last, which chooses parameters.
+    let (from, last) = (PIPELINE.iter().position(|pass| *pass == "prune-paths").unwrap_or(0), PIPELINE.len() - 1);
+    let network = super::trace(body)?;
+    let trace = super::calibrate::run(&network, rows)?;
+    for &weight_bits in &choices(options.weight_bits, &WEIGHT_BITS) {
+        for &input_bits in &choices(options.input_bits, &INPUT_BITS) {
+            let own = Options { input_bits: Some(input_bits), weight_bits: Some(weight_bits), ..options.clone() };
+            let mut cx = PassCx::new(&own, rows);
+            let quant = Ir::Quant(super::quantize::quantize(body.name(), &network, &trace, &mut cx)?);
+            let (lowered, _) = run_passes(quant, &PIPELINE[from..last], &mut cx, &DriverOptions::default())?;
+            for &share in &choices(options.noise_share, &NOISE_SHARES) {
+                let own = Options { noise_share: Some(share), ..own.clone() };
+                match candidate(lowered.clone(), rows, own) {
+                    Ok(candidate) => candidates.push(candidate),
+                    // Other errors are the same for all.
+                    Err(why) if why.code == Code::NoParameters => refused = Some(why),
+                    Err(why) => return Err(why),
+                }
+            }
+        }
+    }
+    candidates.sort_by(|a, b| a.predicted_us.total_cmp(&b.predicted_us));
+    let float = float_outputs(body, rows)?;
+    let mut best: Option<(f64, Candidate)> = None;
+    for candidate in candidates {
+        let loss = loss(&candidate, rows, &float)?;
+        if loss <= options.max_accuracy_loss {
+            let Options { input_bits, weight_bits, noise_share, .. } = &candidate.options;
+            let note = format!(
+                "{} bits for inputs, {} for weights, noise up to {} of an activation's deviation: predicted {:.0} ms on one core, {:.2} % loss on {} simulated calibration rows",
+                input_bits.unwrap_or(0),
+                weight_bits.unwrap_or(0),
+                noise_share.unwrap_or(0.0),
+                candidate.predicted_us / 1e3,
+                100.0 * loss,
+                rows.values().next().map_or(0, |rows| rows.len().min(ROWS)),
+            );
+            return Ok(Some(Found { options: candidate.options, note }));
+        }
+        if best.as_ref().is_none_or(|(known, _)| loss < *known) {
+            best = Some((loss, candidate));
+        }
+    }
+    match (best, refused) {
+        (Some((loss, _)), _) => Err(Diagnostic::new(
+            Code::NoParameters,
+            format!(
+                "the most accurate choice of bits loses {:.2} % on the calibration rows, over the {:.2} % allowed",
+                100.0 * loss,
+                100.0 * options.max_accuracy_loss
+            ),
+        )
+        .help(format!("allow it: --set max-accuracy-loss={:.3}; or train with smaller weights", loss * 1.1))),
+        (None, Some(why)) => Err(why),
+        (None, None) => Ok(None),
+    }
+}
+
+fn choices<T: Copy>(fixed: Option<T>, all: &[T]) -> Vec<T> {
+    fixed.map_or_else(|| all.to_vec(), |one| vec![one])
+}
+
+/// A lowered circuit with the parameters that these options give it.
+fn candidate(lowered: Ir, rows: &Rows, options: Options) -> Result<Candidate> {
+    let mut cx = PassCx::new(&options, rows);
+    let (ir, _) = run_passes(lowered, &PIPELINE[PIPELINE.len() - 1..], &mut cx, &DriverOptions::default())?;
+    let Ir::Circuit(circuit) = ir else { return Err(Diagnostic::internal("the pipeline did not end in a circuit")) };
+    let nothing = Graph::new("none");
+    let (client, plan) = emit(&circuit, &nothing, &nothing, options.failure_bits)?;
+    let predicted_us = cost::plan_us(&client.layout, &plan);
+    Ok(Candidate { predicted_us, options, client, plan })
+}
+
+/// The float values of every output on the calibration rows, output by output, row by row.
+fn float_outputs(body: &Graph<Tensor>, rows: &Rows) -> Result<Vec<Vec<Vec<f64>>>> {
+    let mut inputs = BTreeMap::new();
+    let mut count = 0;
+    for id in body.values() {
+        let node = body.node(id);
+        let TensorOp::Input { name } = &node.op else { continue };
+        let own = rows.get(name).ok_or_else(|| Diagnostic::internal("no calibration rows of a head value"))?;
+        count = own.len().min(ROWS);
+        let flat = own.iter().take(count).flatten().copied();
+        let data = match node.ty.element {
+            Element::F64 => Data::F64(flat.collect()),
+            _ => Data::F32(flat.map(|x| x as f32).collect()),
+        };
+        let shape = node.ty.shape.iter().map(|dim| if let Dim::Fixed(size) = dim { *size } else { count }).collect();
+        inputs.insert(name.clone(), TensorValue { shape, data });
+    }
+    let outputs = evaluate(body, &inputs)?;
+    let split = |value: &TensorValue| {
+        let flat = value.to_f64().unwrap_or_default();
+        let width = (flat.len() / count.max(1)).max(1);
+        flat.chunks(width).map(<[f64]>::to_vec).collect()
+    };
+    Ok(outputs.values().map(split).collect())
+}
+
+/// The share of rows whose greatest output is another; of single outputs, the error's deviation over the output's.
+fn loss(candidate: &Candidate, rows: &Rows, float: &[Vec<Vec<f64>>]) -> Result<f64> {
+    let count = float.first().map_or(0, Vec::len);
+    let features = features(&candidate.client);
+    // The same draws for every candidate and every compilation: artifacts are reproducible.
+    let mut rng = ChaCha20Rng::seed_from_u64(0);
+    let mut found: Vec<Vec<Vec<f64>>> = vec![Vec::with_capacity(count); float.len()];
+    for row in 0..count {
+        let messages = messages(&candidate.client, &features, rows, row)?;
+        let mut draw = |std: f64| std * rng.sample::<f64, _>(StandardNormal);
+        let results = simulate(&candidate.plan, &candidate.client.layout, &messages.inputs(), Some(&mut draw))?;
+        for ((found, values), decoder) in found.iter_mut().zip(&results).zip(&candidate.client.decoders) {
+            let Scale::Torus { unit } = decoder.scale else { continue };
+            let scaled = values.iter().zip(decoder.step.iter().zip(&decoder.offset));
+            let real = |(value, (step, offset)): (&u64, (&f64, &f64))| {
+                offset + step * (*value as i64 as f64 * (-64f64).exp2() / unit)
+            };
+            found.push(scaled.map(real).collect());
+        }
+    }
+    let each = found.iter().zip(float).map(|(found, float)| output_loss(found, float));
+    Ok(each.fold(0.0, f64::max))
+}
+
+fn output_loss(found: &[Vec<f64>], float: &[Vec<f64>]) -> f64 {
+    let rows = float.len().max(1) as f64;
+    if float.iter().any(|row| row.len() > 1) {
+        let best = |row: &[f64]| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]));
+        return found.iter().zip(float).filter(|(a, b)| best(a) != best(b)).count() as f64 / rows;
+    }
+    let mean = float.iter().flatten().sum::<f64>() / rows;
+    let variance = float.iter().flatten().map(|x| (x - mean).powi(2)).sum::<f64>();
+    let error = found.iter().flatten().zip(float.iter().flatten()).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
+    (error / variance.max(f64::MIN_POSITIVE)).sqrt()
+}
+
+fn features(client: &ClientSpec) -> Vec<Vec<CodedFeature>> {
+    let of = |encoder: &Encoder| match encoder {
+        Encoder::Codes { columns, .. } => columns
+            .iter()
+            .map(|c| CodedFeature { column: c.column, boundaries: c.boundaries.clone(), missing: Missing::None })
+            .collect(),
+        Encoder::Reals { .. } => Vec::new(),
+    };
+    client.encoders.iter().map(of).collect()
+}
+
+fn messages(client: &ClientSpec, features: &[Vec<CodedFeature>], rows: &Rows, row: usize) -> Result<Messages> {
+    let mut out = Messages::zeros(&client.layout);
+    for (encoder, features) in client.encoders.iter().zip(features) {
+        let Encoder::Codes { value, single, columns, thermometers, samples } = encoder else { continue };
+        let values = rows.get(value).and_then(|rows| rows.get(row));
+        let values = values.ok_or_else(|| Diagnostic::internal("a calibration row is missing"))?;
+        let codes = encode_codes(values, *single, features).map_err(Diagnostic::internal)?;
+        encode::codes(&codes, columns, thermometers, samples, &mut out);
+    }
+    Ok(out)
+}
