@@ -68,7 +68,7 @@ pub struct Compile {
     /// Where to write the artifact.
     #[arg(short, long)]
     pub output: PathBuf,
-    /// Typical inputs (.npy, .npz or .csv), for grid encodings.
+    /// Typical inputs (.npy, .npz, .csv or .parquet), for grid encodings.
     #[arg(long)]
     pub calibration: Option<PathBuf>,
     /// A compile option, such as precision-bits=10; may be repeated.
@@ -101,7 +101,7 @@ pub enum Mode {
 pub struct Predict {
     /// The artifact.
     pub artifact: PathBuf,
-    /// Inputs, one row a prediction (.npy, .npz or .csv).
+    /// Inputs, one row a prediction (.npy, .npz, .csv or .parquet).
     #[arg(long)]
     pub input: PathBuf,
     /// How to evaluate.
@@ -145,7 +145,7 @@ pub struct Encrypt {
     /// File whose first line is the key's passphrase.
     #[arg(long)]
     pub passphrase_file: Option<PathBuf>,
-    /// Inputs (.npy, .npz or .csv).
+    /// Inputs (.npy, .npz, .csv or .parquet).
     #[arg(long)]
     pub input: PathBuf,
     /// Where to write the query.

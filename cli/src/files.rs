@@ -9,9 +9,19 @@ use tacit_ir::diag::{Code, Diagnostic, Result};
 /// # Errors
 /// [`Code::FileUnreadable`].
 pub fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|why| {
-        Diagnostic::new(Code::FileUnreadable, format!("cannot be read: {why}")).at(path.display().to_string())
-    })
+    std::fs::read(path).map_err(|why| unreadable(path, &why))
+}
+
+/// A file to read parts of.
+///
+/// # Errors
+/// [`Code::FileUnreadable`].
+pub fn open(path: &Path) -> Result<std::fs::File> {
+    std::fs::File::open(path).map_err(|why| unreadable(path, &why))
+}
+
+fn unreadable(path: &Path, why: &dyn std::fmt::Display) -> Diagnostic {
+    Diagnostic::new(Code::FileUnreadable, format!("cannot be read: {why}")).at(path.display().to_string())
 }
 
 fn unwritable(path: &Path, why: &dyn std::fmt::Display) -> Diagnostic {
