@@ -71,6 +71,9 @@ pub struct Compile {
     /// Typical inputs (.npy, .npz, .csv or .parquet), for grid encodings.
     #[arg(long)]
     pub calibration: Option<PathBuf>,
+    /// Compile options from a TOML file, such as `precision-bits = 10`; --set wins over it.
+    #[arg(long, value_name = "OPTIONS.toml")]
+    pub spec: Option<PathBuf>,
     /// A compile option, such as precision-bits=10; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -213,8 +216,11 @@ pub struct Inspect {
     #[arg(long)]
     pub json: bool,
     /// Print the IR of a stage: tensor, quant or circuit.
-    #[arg(long, value_name = "STAGE")]
+    #[arg(long, value_name = "STAGE", conflicts_with_all = ["json", "report"])]
     pub ir: Option<String>,
+    /// Write all of it, with the parameter and security cards, as one HTML page.
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
 }
 
 /// `tacit opt`.
