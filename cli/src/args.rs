@@ -68,9 +68,12 @@ pub struct Compile {
     /// Where to write the artifact.
     #[arg(short, long)]
     pub output: PathBuf,
-    /// Typical inputs (.npy, .npz or .csv), for grid encodings.
+    /// Typical inputs (.npy, .npz, .csv or .parquet), for grid encodings.
     #[arg(long)]
     pub calibration: Option<PathBuf>,
+    /// Compile options from a TOML file, such as `precision-bits = 10`; --set wins over it.
+    #[arg(long, value_name = "OPTIONS.toml")]
+    pub spec: Option<PathBuf>,
     /// A compile option, such as precision-bits=10; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -101,7 +104,7 @@ pub enum Mode {
 pub struct Predict {
     /// The artifact.
     pub artifact: PathBuf,
-    /// Inputs, one row a prediction (.npy, .npz or .csv).
+    /// Inputs, one row a prediction (.npy, .npz, .csv or .parquet).
     #[arg(long)]
     pub input: PathBuf,
     /// How to evaluate.
@@ -145,7 +148,7 @@ pub struct Encrypt {
     /// File whose first line is the key's passphrase.
     #[arg(long)]
     pub passphrase_file: Option<PathBuf>,
-    /// Inputs (.npy, .npz or .csv).
+    /// Inputs (.npy, .npz, .csv or .parquet).
     #[arg(long)]
     pub input: PathBuf,
     /// Where to write the query.
@@ -213,8 +216,11 @@ pub struct Inspect {
     #[arg(long)]
     pub json: bool,
     /// Print the IR of a stage: tensor, quant or circuit.
-    #[arg(long, value_name = "STAGE")]
+    #[arg(long, value_name = "STAGE", conflicts_with_all = ["json", "report"])]
     pub ir: Option<String>,
+    /// Write all of it, with the parameter and security cards, as one HTML page.
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
 }
 
 /// `tacit opt`.

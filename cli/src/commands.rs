@@ -4,7 +4,9 @@ mod compile;
 mod demo;
 mod engine;
 mod inspect;
+mod options;
 mod predict;
+mod report;
 mod roles;
 mod tools;
 
@@ -15,7 +17,6 @@ use crate::files;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::Path;
 use std::time::Duration;
-use tacit_compiler::options::Options;
 use tacit_ir::artifact::{Artifact, Kind};
 use tacit_ir::diag::{Code, Diagnostic, Result};
 
@@ -80,27 +81,4 @@ fn load_server(path: &Path) -> Result<Artifact> {
             .help("give the artifact that `tacit compile` wrote"));
     }
     Ok(artifact)
-}
-
-/// Options from `key=value` settings.
-fn options(settings: &[String]) -> Result<Options> {
-    let invalid = |setting: &str, why: String| {
-        let keys = serde_json::to_value(Options::default()).ok();
-        let keys =
-            keys.as_ref().and_then(|value| value.as_object()).map(|object| object.keys().cloned().collect::<Vec<_>>());
-        Diagnostic::new(Code::OptionInvalid, format!("--set {setting}: {why}"))
-            .help(format!("options are: {}", keys.unwrap_or_default().join(", ")))
-    };
-    let mut object = serde_json::Map::new();
-    for setting in settings {
-        let (key, value) = setting.split_once('=').ok_or_else(|| invalid(setting, "expected key=value".to_owned()))?;
-        let value = serde_json::from_str(value).unwrap_or_else(|_| serde_json::Value::String(value.to_owned()));
-        object.insert(key.trim().to_owned(), value);
-    }
-    let options: Options = serde_json::from_value(serde_json::Value::Object(object))
-        .map_err(|why| invalid(&settings.join(" "), why.to_string()))?;
-    if !(1..=30).contains(&options.precision_bits) || !(1..=128).contains(&options.failure_bits) {
-        return Err(invalid(&settings.join(" "), "precision-bits is 1 to 30, failure-bits 1 to 128".to_owned()));
-    }
-    Ok(options)
 }

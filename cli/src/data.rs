@@ -1,6 +1,7 @@
-//! Data files: .npy, .npz and .csv in, .npz out.
+//! Data files: .npy, .npz, .csv and .parquet in, .npz out.
 
 mod npy;
+mod parquet;
 mod table;
 
 use crate::files;
@@ -18,7 +19,7 @@ const MAX_ARRAY_BYTES: u64 = 8 << 30;
 fn unreadable(path: &Path, why: impl std::fmt::Display) -> Diagnostic {
     Diagnostic::new(Code::DataUnreadable, why.to_string())
         .at(path.display().to_string())
-        .help("inputs are .npy or .npz arrays or .csv tables, one row a prediction")
+        .help("inputs are .npy or .npz arrays or .csv or .parquet tables, one row a prediction")
 }
 
 /// One .npy array.
@@ -58,7 +59,8 @@ pub fn read_npz(path: &Path) -> Result<BTreeMap<String, TensorValue>> {
     Ok(arrays)
 }
 
-/// A model's inputs from a file: .npy for a single input, .npz by input name, .csv by column.
+/// A model's inputs from a file: .npy for a single input, .npz by input name, .csv and .parquet by
+/// column.
 ///
 /// # Errors
 /// [`Code::FileUnreadable`], [`Code::DataUnreadable`], [`Code::InputName`].
@@ -83,6 +85,7 @@ pub fn read_inputs(path: &Path, inputs: &[(String, TensorType)]) -> Result<BTree
             Ok(arrays)
         }
         ("csv", inputs) => table::parse(&files::read(path)?, inputs).map_err(|why| unreadable(path, why)),
+        ("parquet", inputs) => parquet::read(files::open(path)?, inputs).map_err(|why| unreadable(path, why)),
         _ => Err(unreadable(path, format!("`.{extension}` is not a known kind of data file"))),
     }
 }

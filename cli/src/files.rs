@@ -9,9 +9,38 @@ use tacit_ir::diag::{Code, Diagnostic, Result};
 /// # Errors
 /// [`Code::FileUnreadable`].
 pub fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|why| {
-        Diagnostic::new(Code::FileUnreadable, format!("cannot be read: {why}")).at(path.display().to_string())
-    })
+    std::fs::read(path).map_err(|why| unreadable(path, &why))
+}
+
+/// The text of a file.
+///
+/// # Errors
+/// [`Code::FileUnreadable`].
+pub fn read_text(path: &Path) -> Result<String> {
+    String::from_utf8(read(path)?)
+        .map_err(|_| Diagnostic::new(Code::FileUnreadable, "is not UTF-8 text").at(path.display().to_string()))
+}
+
+/// Puts the file before a place inside it.
+#[must_use]
+pub fn within(mut why: Diagnostic, path: &Path) -> Diagnostic {
+    why.place = Some(match why.place {
+        Some(place) => format!("{}: {place}", path.display()),
+        None => path.display().to_string(),
+    });
+    why
+}
+
+/// A file to read parts of.
+///
+/// # Errors
+/// [`Code::FileUnreadable`].
+pub fn open(path: &Path) -> Result<std::fs::File> {
+    std::fs::File::open(path).map_err(|why| unreadable(path, &why))
+}
+
+fn unreadable(path: &Path, why: &dyn std::fmt::Display) -> Diagnostic {
+    Diagnostic::new(Code::FileUnreadable, format!("cannot be read: {why}")).at(path.display().to_string())
 }
 
 fn unwritable(path: &Path, why: &dyn std::fmt::Display) -> Diagnostic {
@@ -67,8 +96,7 @@ pub fn write_secret(path: &Path, bytes: &[u8], force: bool) -> Result<()> {
 /// [`Code::FileUnreadable`], [`Code::OptionInvalid`] for an empty line.
 pub fn passphrase(path: Option<&Path>) -> Result<Option<String>> {
     let Some(path) = path else { return Ok(None) };
-    let text = String::from_utf8(read(path)?)
-        .map_err(|_| Diagnostic::new(Code::FileUnreadable, "is not UTF-8 text").at(path.display().to_string()))?;
+    let text = read_text(path)?;
     match text.lines().next().filter(|line| !line.is_empty()) {
         Some(line) => Ok(Some(line.to_owned())),
         None => Err(Diagnostic::new(Code::OptionInvalid, "the passphrase is empty").at(path.display().to_string())),

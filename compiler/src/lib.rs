@@ -87,16 +87,23 @@ fn compile_here(
         roles.clear_maps.iter().map(|map| format!("{map} runs on the client, in clear, before the trees")).collect();
     notes.extend(found.map(|found| found.note));
     notes.extend(passes.iter().flat_map(|pass| pass.notes.iter().cloned()));
-    let noise = circuit.values().filter_map(|id| match &circuit.node(id).ty {
-        CircuitType::Glwe { noise: Some(noise), .. } => Some(noise.0),
-        _ => None,
-    });
+    // In the order of the decoders: results of GLWE ciphertexts, then those of LWE ciphertexts.
+    let results = |lwe: bool| {
+        let sources = circuit.outputs().iter().filter_map(|(_, id)| circuit.node(*id).operands.first());
+        let noise = sources.filter_map(|id| match &circuit.node(*id).ty {
+            CircuitType::Glwe { noise: Some(noise), .. } if !lwe => Some(noise.0),
+            CircuitType::Lwe { noise: Some(noise), .. } if lwe => Some(noise.0),
+            _ => None,
+        });
+        noise.collect::<Vec<f64>>()
+    };
+    let noise = [results(false), results(true)].concat();
     let counters = |pass: &PassReport| pass.counters.iter().map(|(what, count)| ((*what).to_owned(), *count)).collect();
     let report = Report {
         model: name,
         passes: passes.iter().map(|pass| (pass.pass.to_owned(), counters(pass))).collect(),
         notes,
-        log2_noise: noise.collect(),
+        log2_noise: noise,
     };
     Ok(Compiled { artifact: Artifact::new(client, plan, report, text)?, passes })
 }

@@ -4,7 +4,6 @@ use super::{options, say, spinner};
 use crate::args::Compile;
 use crate::{data, files};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Instant;
 use tacit_compiler::frontend::onnx;
 use tacit_compiler::passes::{DriverOptions, PassReport};
@@ -13,17 +12,16 @@ use tacit_ir::diag::Result;
 
 pub(super) fn run(args: &Compile) -> Result<()> {
     let start = Instant::now();
-    let options = options(&args.set)?;
+    let options = options::read(args.spec.as_deref(), &args.set)?;
     let bar = spinner("compiling");
-    let place = |path: &Path| path.display().to_string();
     let bytes = files::read(&args.model)?;
-    let model = onnx::import(&bytes, &onnx::ImportLimits::default()).map_err(|why| within(why, &place(&args.model)))?;
+    let model = onnx::import(&bytes, &onnx::ImportLimits::default()).map_err(|why| files::within(why, &args.model))?;
     let calibration = match &args.calibration {
         None => BTreeMap::new(),
         Some(path) => data::read_inputs(path, &onnx::inputs(&model))?,
     };
     let driver = DriverOptions { print_after: args.print_after.clone(), stop_after: None };
-    let compiled = compile(model, &options, &calibration, &driver).map_err(|why| within(why, &place(&args.model)))?;
+    let compiled = compile(model, &options, &calibration, &driver).map_err(|why| files::within(why, &args.model))?;
     files::write(&args.output, &compiled.artifact.to_bytes()?)?;
     bar.finish_and_clear();
     print_passes(&compiled.passes, args.time_passes);
@@ -38,15 +36,6 @@ pub(super) fn run(args: &Compile) -> Result<()> {
         say(format!("wrote {} in {seconds:.2} s", args.output.display()));
     }
     Ok(())
-}
-
-/// Puts the file before a place inside it.
-fn within(mut why: tacit_ir::diag::Diagnostic, file: &str) -> tacit_ir::diag::Diagnostic {
-    why.place = Some(match why.place {
-        Some(place) => format!("{file}: {place}"),
-        None => file.to_owned(),
-    });
-    why
 }
 
 /// What passes printed, and their times when asked for.

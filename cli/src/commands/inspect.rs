@@ -2,6 +2,7 @@
 
 use super::{load, say};
 use crate::args::Inspect;
+use crate::files;
 use serde_json::{Value, json};
 use tacit_ir::artifact::{Artifact, v1};
 use tacit_ir::cost;
@@ -17,10 +18,20 @@ pub(super) fn run(args: &Inspect) -> Result<()> {
                 .help(format!("stages in this file: {}", known.join(", ")))
         })?;
         say(text.trim_end());
-    } else if args.json {
+        return Ok(());
+    }
+    if let Some(path) = &args.report {
+        let size = std::fs::metadata(&args.artifact).map_or(0, |metadata| metadata.len());
+        let page = super::report::html(&artifact, size).map_err(|why| files::within(why, &args.artifact))?;
+        files::write(path, page.as_bytes())?;
+    }
+    if args.json {
         say(format!("{:#}", summary(&artifact)?));
     } else {
         say(text(&artifact)?);
+    }
+    if let Some(path) = args.report.as_ref().filter(|_| !args.json) {
+        say(format!("wrote {}", path.display()));
     }
     Ok(())
 }
@@ -74,7 +85,7 @@ pub(super) fn summary(artifact: &Artifact) -> Result<Value> {
 }
 
 /// One thread's predicted time for a row.
-fn predicted_run_ms(artifact: &Artifact) -> f64 {
+pub(super) fn predicted_run_ms(artifact: &Artifact) -> f64 {
     artifact.plan.as_ref().map_or(0.0, |plan| cost::plan_us(&artifact.client.layout, plan) / 1e3)
 }
 

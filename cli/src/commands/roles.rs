@@ -47,20 +47,12 @@ pub(super) fn encrypt(args: &Encrypt) -> Result<()> {
     let codec = Codec::new(&artifact)?;
     let bar = spinner("encrypting");
     let inputs = data::read_inputs(&args.input, &codec.inputs())?;
-    let batch = codec.encode(&inputs).map_err(|why| within(why, &args.input))?;
+    let batch = codec.encode(&inputs).map_err(|why| files::within(why, &args.input))?;
     let query = encrypt_rows(&key, &batch.rows)?;
     files::write(&args.output, &query)?;
     bar.finish_and_clear();
     say(format!("wrote {}: {} rows, {} bytes", args.output.display(), batch.rows.len(), query.len()));
     Ok(())
-}
-
-fn within(mut why: Diagnostic, file: &Path) -> Diagnostic {
-    why.place = Some(match why.place {
-        Some(place) => format!("{}: {place}", file.display()),
-        None => file.display().to_string(),
-    });
-    why
 }
 
 pub(super) fn run(args: &Run) -> Result<()> {

@@ -10,7 +10,6 @@ use tacit_compiler::passes::{DriverOptions, PASSES, PIPELINE, PassCx, parse_ir, 
 use tacit_ir::diag::{Code, Diagnostic, Result};
 
 pub(super) fn opt(args: &Opt) -> Result<()> {
-    let place = args.file.display().to_string();
     let source = if args.file == Path::new("-") {
         let mut source = String::new();
         std::io::stdin()
@@ -18,13 +17,9 @@ pub(super) fn opt(args: &Opt) -> Result<()> {
             .map_err(|why| Diagnostic::new(Code::FileUnreadable, why.to_string()).at("standard input"))?;
         source
     } else {
-        String::from_utf8(files::read(&args.file)?)
-            .map_err(|_| Diagnostic::new(Code::FileUnreadable, "is not UTF-8 text").at(place.clone()))?
+        files::read_text(&args.file)?
     };
-    let ir = parse_ir(&source).map_err(|mut why| {
-        why.place = Some(format!("{place}: {}", why.place.unwrap_or_default()));
-        why
-    })?;
+    let ir = parse_ir(&source).map_err(|why| files::within(why, &args.file))?;
     let names: Vec<&str> = if args.passes.is_empty() {
         // The rest of the pipeline, from the first pass that takes the stage.
         let takes =
@@ -34,7 +29,7 @@ pub(super) fn opt(args: &Opt) -> Result<()> {
     } else {
         args.passes.iter().map(String::as_str).collect()
     };
-    let options = options(&args.set)?;
+    let options = options::read(None, &args.set)?;
     let calibration = BTreeMap::new();
     let mut cx = PassCx::new(&options, &calibration);
     let driver = DriverOptions { print_after: args.print_after.clone(), stop_after: args.stop_after.clone() };

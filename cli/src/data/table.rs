@@ -53,18 +53,20 @@ pub(super) fn parse(bytes: &[u8], inputs: &[(String, TensorType)]) -> Result<BTr
     Ok(out)
 }
 
-fn side_by_side(rows: usize, parts: &[TensorValue]) -> Result<TensorValue, String> {
-    let pick = |row: usize| parts.iter().map(move |part| part.data.pick(std::iter::once(row)));
-    let mut cells = (0..rows).flat_map(pick);
-    let mut data = cells.next().ok_or("the table has no rows")?;
-    for cell in cells {
-        match (&mut data, cell) {
-            (Data::F32(data), Data::F32(cell)) => data.extend(cell),
-            (Data::F64(data), Data::F64(cell)) => data.extend(cell),
-            (Data::I64(data), Data::I64(cell)) => data.extend(cell),
-            (Data::Str(data), Data::Str(cell)) => data.extend(cell),
+/// Columns of `rows` values each as one matrix.
+pub(super) fn side_by_side(rows: usize, parts: &[TensorValue]) -> Result<TensorValue, String> {
+    let (first, rest) = parts.split_first().ok_or("the table has no columns")?;
+    let mut columns = first.data.clone();
+    for part in rest {
+        match (&mut columns, &part.data) {
+            (Data::F32(columns), Data::F32(part)) => columns.extend(part),
+            (Data::F64(columns), Data::F64(part)) => columns.extend(part),
+            (Data::I64(columns), Data::I64(part)) => columns.extend(part),
+            (Data::Bool(columns), Data::Bool(part)) => columns.extend(part),
+            (Data::Str(columns), Data::Str(part)) => columns.extend_from_slice(part),
             _ => return Err("columns of different types".to_owned()),
         }
     }
-    Ok(TensorValue { shape: vec![rows, parts.len()], data })
+    let row_by_row = (0..rows).flat_map(|row| (0..parts.len()).map(move |column| column * rows + row));
+    Ok(TensorValue { shape: vec![rows, parts.len()], data: columns.pick(row_by_row) })
 }

@@ -1,0 +1,131 @@
+//! Compile options: from a TOML file, from `--set key=value`, or from both.
+
+use crate::files;
+use serde_json::{Map, Value};
+use std::path::Path;
+use tacit_compiler::options::Options;
+use tacit_ir::diag::{Code, Diagnostic, Result};
+use toml_edit::{Document, Item};
+
+/// Options of a file, overridden by settings.
+pub(super) fn read(spec: Option<&Path>, settings: &[String]) -> Result<Options> {
+    let mut object = match spec {
+        Some(path) => parse(&files::read_text(path)?).map_err(|why| files::within(why, path))?,
+        None => Map::new(),
+    };
+    for setting in settings {
+        let expected = || invalid(format!("--set {setting}: expected key=value"));
+        let (key, value) = setting.split_once('=').ok_or_else(expected)?;
+        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
+        let (key, value) = (key.trim().to_owned(), value);
+        check(&key, &value).map_err(|why| invalid(format!("--set {setting}: {why}")))?;
+        object.insert(key, value);
+    }
+    serde_json::from_value(Value::Object(object)).map_err(|why| invalid(why.to_string()))
+}
+
+fn invalid(why: String) -> Diagnostic {
+    Diagnostic::new(Code::OptionInvalid, why).help(format!("options are: {}", known().join(", ")))
+}
+
+/// The keys, in alphabetical order.
+fn known() -> Vec<String> {
+    match serde_json::to_value(Options::default()) {
+        Ok(Value::Object(object)) => object.keys().cloned().collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Whether a key is known and takes this value.
+fn check(key: &str, value: &Value) -> std::result::Result<(), String> {
+    let single = Map::from_iter([(key.to_owned(), value.clone())]);
+    let options: Options = serde_json::from_value(Value::Object(single)).map_err(|why| why.to_string())?;
+    if !(1..=30).contains(&options.precision_bits) || !(1..=128).contains(&options.failure_bits) {
+        return Err("precision-bits is 1 to 30, failure-bits 1 to 128".to_owned());
+    }
+    Ok(())
+}
+
+/// The settings of a TOML file: plain values at its top, each checked where it stands.
+fn parse(text: &str) -> Result<Map<String, Value>> {
+    let at = |offset: usize| {
+        let before = text.get(..offset).unwrap_or(text);
+        let column = before.chars().rev().take_while(|&c| c != '\n').count() + 1;
+        format!("line {}, column {column}", before.matches('\n').count() + 1)
+    };
+    let document = Document::parse(text)
+        .map_err(|why| invalid(why.message().to_owned()).at(at(why.span().map_or(0, |span| span.start))))?;
+    let mut object = Map::new();
+    for (name, item) in document.iter() {
+        let key = document.as_table().key(name);
+        let start = key.and_then(|key| key.span()).or_else(|| item.span()).map_or(0, |span| span.start);
+        let value = plain(item).and_then(|value| check(name, &value).map(|()| value));
+        object.insert(name.to_owned(), value.map_err(|why| invalid(format!("`{name}`: {why}")).at(at(start)))?);
+    }
+    Ok(object)
+}
+
+fn plain(item: &Item) -> std::result::Result<Value, String> {
+    let value = match item {
+        Item::Value(toml_edit::Value::Boolean(value)) => Some(Value::from(*value.value())),
+        Item::Value(toml_edit::Value::Integer(value)) => Some(Value::from(*value.value())),
+        Item::Value(toml_edit::Value::Float(value)) => serde_json::Number::from_f64(*value.value()).map(Value::Number),
+        Item::Value(toml_edit::Value::String(value)) => Some(Value::from(value.value().as_str())),
+        _ => None,
+    };
+    value.ok_or_else(|| "is not a boolean, a finite number or a text; options stand at the top of the file".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tacit_compiler::options::Encoding;
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    fn read_text(text: &str, settings: &[&str]) -> Result<Options> {
+        let settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
+        read(Some(file(text).path()), &settings)
+    }
+
+    #[test]
+    fn settings_win_over_the_file() {
+        let text = "# comment\nprecision-bits = 9\nencoding = \"grid\"\nserver-weight = 2\ntables = false\n";
+        let options = read_text(text, &["precision-bits=11"]).unwrap();
+        let expected = Options {
+            precision_bits: 11,
+            encoding: Encoding::Grid,
+            server_weight: 2.0,
+            tables: false,
+            ..Options::default()
+        };
+        assert_eq!(options, expected);
+        assert_eq!(read(None, &[]).unwrap(), Options::default());
+    }
+
+    #[test]
+    fn errors_say_where_and_what_is_known() {
+        for (text, place, message) in [
+            ("tables = true\nprecision = 9\n", "line 2, column 1", "unknown field `precision`"),
+            ("\n\n  tables = 3\n", "line 3, column 3", "expected a boolean"),
+            ("precision-bits = 31\n", "line 1, column 1", "precision-bits is 1 to 30"),
+            ("precision-bits = -1\n", "line 1, column 1", "expected u32"),
+            ("server-weight = nan\n", "line 1, column 1", "finite"),
+            ("[options]\ntables = true\n", "line 1, column 2", "top of the file"),
+            ("tables = true\ntables = false\n", "line 2, column 1", "duplicate key"),
+            ("tables =\n", "line 1, column 9", ""),
+        ] {
+            let why = read_text(text, &[]).unwrap_err();
+            assert_eq!(why.code, Code::OptionInvalid);
+            assert!(why.place.as_ref().is_some_and(|found| found.ends_with(place)), "{text:?}: {why}");
+            assert!(why.message.contains(message), "{text:?}: {why}");
+            assert!(why.help.as_ref().is_some_and(|help| help.contains("encoding, failure-bits")), "{why}");
+        }
+        assert_eq!(read(Some(Path::new("no such file")), &[]).unwrap_err().code, Code::FileUnreadable);
+        assert_eq!(read(None, &["tables".to_owned()]).unwrap_err().code, Code::OptionInvalid);
+    }
+}
