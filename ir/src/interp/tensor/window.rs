@@ -17,9 +17,12 @@ fn indices(sizes: &[usize]) -> impl Iterator<Item = Vec<usize>> + '_ {
     })
 }
 
+/// `(element of the window, position in the input)` pairs, and the number of elements inside the padded input.
+type Taps = (Vec<(usize, usize)>, usize);
+
 /// For each position of a window the `(element of the window, position in the input)` pairs inside the input, and how many
 /// elements lie inside the padded input.
-fn taps(window: &Window, sizes: &[usize]) -> Result<Vec<(Vec<(usize, usize)>, usize)>, Fault> {
+fn taps(window: &Window, sizes: &[usize]) -> Result<Vec<Taps>, Fault> {
     let positions = window.positions(sizes)?;
     let rank = sizes.len();
     let one = |position: Vec<usize>| {
