@@ -13,7 +13,7 @@ use tacit_ir::stage::quant::{CodedFeature, Quant, QuantOp, QuantType, Regime};
 /// What became of an operation.
 pub(super) enum Lowered {
     /// An operation and its operands.
-    Op(CircuitOp, Vec<ValueId>),
+    Op(Box<CircuitOp>, Vec<ValueId>),
     /// A map that only rotated look-ups read: they take it in, and this value stands in its place.
     TakenIn(ValueId),
 }
@@ -155,7 +155,7 @@ impl Places {
                     weight: weight.clone(),
                     spread: *spread,
                 };
-                Ok(Lowered::Op(op, vectors))
+                Ok(Lowered::Op(Box::new(op), vectors))
             }
             QuantOp::Lookup { regime, low, stride, tables, table } => {
                 let unit = self.unit[id.index()];
@@ -163,7 +163,7 @@ impl Places {
                 let (low, stride, tables, table) = (low.clone(), stride.clone(), tables.clone(), table.clone());
                 if *regime == Regime::Bootstrap {
                     let op = CircuitOp::Bootstrap { low, stride, tables, table, unit };
-                    return Ok(Lowered::Op(op, operands.to_vec()));
+                    return Ok(Lowered::Op(Box::new(op), operands.to_vec()));
                 }
                 let source = node.operands.first().map(|id| graph.node(*id));
                 let Some(QuantOp::Affine { start, column, weight, spread }) = source.map(|node| &node.op) else {
@@ -181,7 +181,7 @@ impl Places {
                     unit,
                 };
                 let source = node.operands.first().and_then(|id| self.taken_in.get(id));
-                Ok(Lowered::Op(op, source.cloned().unwrap_or_default()))
+                Ok(Lowered::Op(Box::new(op), source.cloned().unwrap_or_default()))
             }
             _ => Err(Diagnostic::internal("not an operation of a network")),
         }

@@ -42,7 +42,7 @@ pub(super) fn run(ir: Ir, cx: &mut PassCx<'_>) -> Result<Ir> {
                 Lowered::TakenIn(stand_in) => return Ok(stand_in),
                 Lowered::Op(op, own) => {
                     operands = own;
-                    op
+                    *op
                 }
             },
             QuantOp::Linear { outputs, weights } => {

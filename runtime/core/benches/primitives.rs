@@ -65,7 +65,7 @@ fn chain(layout: &Layout, selectors: u32) -> Circuit {
 
 fn evaluate_us(circuit: &Circuit, row: &PreparedRow) -> f64 {
     least(|| {
-        std::hint::black_box(circuit.evaluate(row, None));
+        let _ = std::hint::black_box(circuit.evaluate(row, None));
     })
 }
 
