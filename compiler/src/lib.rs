@@ -3,6 +3,7 @@
 //! [`compile`] runs the whole way: front end, split into roles, passes, emission. Each part can be used alone: the
 //! [`frontend`], [`roles::split`], and single [`passes`] over IR text.
 
+mod copier;
 pub mod emit;
 pub mod frontend;
 mod network;
@@ -118,8 +119,8 @@ fn calibration_rows(
     }
     let values = evaluate(head, calibration)?;
     let rows = values.into_iter().filter_map(|(name, value)| {
-        let columns = value.data.len() / value.rows().max(1);
-        let rows = value.to_f64()?.chunks(columns.max(1)).map(<[f64]>::to_vec).collect();
+        let columns = value.columns().max(1);
+        let rows = value.to_f64()?.chunks(columns).map(<[f64]>::to_vec).collect();
         Some((name, rows))
     });
     Ok(rows.collect())

@@ -1,7 +1,7 @@
 //! Who computes what: the head on the client, the body encrypted on the server, the tail on the client.
 
+use crate::copier::Copier;
 use std::collections::BTreeMap;
-use tacit_ir::attr::OpSet;
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::graph::{Graph, ValueId};
 use tacit_ir::stage::tensor::{Tensor, TensorOp};
@@ -68,9 +68,9 @@ pub fn split(graph: &Graph<Tensor>) -> Result<Roles> {
         below[id.index()] |= graph.node(id).operands.iter().any(|o| below[o.index()]);
     }
     let mut above = encrypted.clone();
-    for id in graph.values().rev().filter(|id| above[id.index()]).collect::<Vec<_>>() {
-        for operand in ancestors(graph, id) {
-            above[operand.index()] = true;
+    for id in graph.values().rev() {
+        if above[id.index()] {
+            graph.node(id).operands.iter().for_each(|operand| above[operand.index()] = true);
         }
     }
     for id in graph.values() {
@@ -147,48 +147,4 @@ fn ancestors(graph: &Graph<Tensor>, id: ValueId) -> Vec<ValueId> {
     }
     found.sort();
     found
-}
-
-/// Copies the part of a graph that a value needs.
-struct Copier<'a> {
-    old: &'a Graph<Tensor>,
-    new: Graph<Tensor>,
-    map: BTreeMap<ValueId, ValueId>,
-}
-
-impl<'a> Copier<'a> {
-    fn new(old: &'a Graph<Tensor>, name: &str) -> Self {
-        Copier { old, new: Graph::new(name), map: BTreeMap::new() }
-    }
-
-    /// Puts an input in a value's place.
-    fn provide(&mut self, id: ValueId, input: TensorOp) -> Result<()> {
-        let ty = self.old.node(id).ty.clone();
-        let new = self.new.push(input, vec![], Some(ty), self.old.loc(id).clone()).map_err(Diagnostic::internal)?;
-        self.map.insert(id, new);
-        Ok(())
-    }
-
-    fn copy(&mut self, id: ValueId) -> Result<ValueId> {
-        let mut needed: Vec<ValueId> = Vec::new();
-        let mut stack = vec![id];
-        while let Some(next) = stack.pop() {
-            if !self.map.contains_key(&next) && !needed.contains(&next) {
-                needed.push(next);
-                stack.extend(&self.old.node(next).operands);
-            }
-        }
-        needed.sort();
-        for next in needed {
-            let node = self.old.node(next);
-            let operands: Vec<ValueId> =
-                node.operands.iter().filter_map(|operand| self.map.get(operand).copied()).collect();
-            let new = self
-                .new
-                .push(node.op.clone(), operands, Some(node.ty.clone()), self.old.loc(next).clone())
-                .map_err(|why| Diagnostic::internal(format!("copying {}: {why}", node.op.name())))?;
-            self.map.insert(next, new);
-        }
-        Ok(self.map[&id])
-    }
 }

@@ -10,7 +10,7 @@ use tacit_compiler::options::Options;
 use tacit_compiler::passes::DriverOptions;
 use tacit_compiler::{Compiled, compile};
 use tacit_ir::diag::Result;
-use tacit_ir::interp::tensor::{Data, TensorValue};
+use tacit_ir::interp::tensor::{Data, TensorValue, evaluate};
 
 /// A model with its test inputs and what onnxruntime answers.
 #[derive(Debug)]
@@ -72,6 +72,25 @@ impl Example {
             BTreeMap::new()
         };
         compile(model, options, &calibration, &DriverOptions::default())
+    }
+
+    /// How the float interpreter's outputs on the test rows differ from onnxruntime's.
+    ///
+    /// # Panics
+    /// Where the example does not import, compile or evaluate.
+    pub fn interpreted_difference(&self) -> Difference {
+        let graph = onnx::import(&self.model(), &onnx::ImportLimits::default()).expect("the model imports");
+        let compiled = self.compile(&Options::default()).expect("the model compiles");
+        let codec = Codec::new(&compiled.artifact).expect("a fresh artifact");
+        let inputs = self.inputs(&codec).expect("an example has test rows");
+        let outputs = evaluate(&graph, &inputs).expect("the test rows evaluate");
+        difference(&outputs, &self.expected)
+    }
+
+    /// The largest absolute value of onnxruntime's outputs, at least 1.
+    pub fn scale(&self) -> f64 {
+        let values = self.expected.values().filter_map(TensorValue::to_f64).flatten();
+        values.fold(1.0f64, |a, b| a.max(b.abs()))
     }
 
     fn is_network(&self) -> bool {

@@ -9,13 +9,12 @@ use rand_distr::StandardNormal;
 use std::collections::BTreeMap;
 use tacit::commands::encrypted_predictions;
 use tacit_client::codec::{Codec, EncodedBatch};
-use tacit_compiler::frontend::onnx;
 use tacit_compiler::options::Options;
 use tacit_ir::artifact::Artifact;
 use tacit_ir::interp::network::Draw;
+use tacit_ir::interp::plan;
 use tacit_ir::interp::tensor::{Data, TensorValue};
-use tacit_ir::interp::{plan, tensor};
-use tacit_tests::{Example, difference, networks};
+use tacit_tests::{Example, networks};
 
 /// Class of each row: the label, or the position of the greatest score.
 fn classes(outputs: &IndexMap<String, TensorValue>) -> Vec<i64> {
@@ -40,7 +39,7 @@ fn expected(example: &Example) -> Vec<i64> {
 /// The first rows of a batch of inputs.
 fn first_rows(inputs: &BTreeMap<String, TensorValue>, rows: usize) -> BTreeMap<String, TensorValue> {
     let cut = |value: &TensorValue| {
-        let width = value.data.len() / value.rows();
+        let width = value.columns();
         let shape = [rows].into_iter().chain(value.shape.iter().skip(1).copied()).collect();
         TensorValue { shape, data: value.data.pick(0..rows * width) }
     };
@@ -62,13 +61,9 @@ fn the_float_interpreter_equals_onnxruntime() {
     let all = networks();
     assert!(all.len() >= 6, "{} networks", all.len());
     for example in all {
-        let graph = onnx::import(&example.model(), &onnx::ImportLimits::default()).unwrap();
-        let compiled = example.compile(&Options::default()).unwrap();
-        let inputs = example.inputs(&Codec::new(&compiled.artifact).unwrap()).unwrap();
-        let outputs = tensor::evaluate(&graph, &inputs).unwrap();
-        let difference = difference(&outputs, &example.expected);
+        let difference = example.interpreted_difference();
         assert_eq!(difference.labels, 0, "{}", example.name);
-        let scale = example.expected.values().filter_map(|v| v.to_f64()).flatten().fold(1.0f64, |a, b| a.max(b.abs()));
+        let scale = example.scale();
         assert!(difference.floats <= 5e-6 * scale, "{}: {difference:?} at scale {scale}", example.name);
     }
 }

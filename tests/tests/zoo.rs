@@ -46,7 +46,7 @@ impl Case {
         let kept: Vec<usize> =
             (0..rows).filter(|&row| !self.inputs.values().any(|value| missing(value, row))).collect();
         let keep = |value: &TensorValue| {
-            let size = value.data.len() / value.rows().max(1);
+            let size = value.columns();
             let data = value.data.pick(kept.iter().flat_map(|row| row * size..(row + 1) * size));
             let shape = [kept.len()].into_iter().chain(value.shape.iter().skip(1).copied()).collect();
             TensorValue { shape, data }

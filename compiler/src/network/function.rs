@@ -1,10 +1,11 @@
 //! A function of one number per element: a piece of the float graph, or one that a rewriting introduced.
 
+use crate::copier::Copier;
 use std::collections::BTreeMap;
 use tacit_ir::diag::{Diagnostic, Result};
 use tacit_ir::graph::{Graph, ValueId};
-use tacit_ir::interp::tensor::{Data, TensorValue, evaluate};
-use tacit_ir::stage::tensor::{Dim, Element, Tensor, TensorOp};
+use tacit_ir::interp::tensor::{TensorValue, evaluate};
+use tacit_ir::stage::tensor::{Tensor, TensorOp};
 
 /// An elementwise function over the elements of one value.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,28 +24,11 @@ const CHUNK: usize = 1 << 20;
 impl Function {
     /// The part of `graph` from `source` to `target`; everything between depends on `source` and constants alone.
     pub(crate) fn between(graph: &Graph<Tensor>, source: ValueId, target: ValueId) -> Result<Self> {
-        let mut part = Graph::new("function");
-        let mut map: BTreeMap<ValueId, ValueId> = BTreeMap::new();
-        let mut needed = vec![false; graph.len()];
-        needed[target.index()] = true;
-        for id in graph.values().rev().filter(|id| *id <= target) {
-            if needed[id.index()] && id != source {
-                for operand in &graph.node(id).operands {
-                    needed[operand.index()] = true;
-                }
-            }
-        }
-        for id in graph.values().filter(|id| needed[id.index()]) {
-            let node = graph.node(id);
-            let (op, operands) = if id == source {
-                (TensorOp::Input { name: "x".to_owned() }, vec![])
-            } else {
-                (node.op.clone(), node.operands.iter().filter_map(|operand| map.get(operand).copied()).collect())
-            };
-            let new = part.push(op, operands, Some(node.ty.clone()), graph.loc(id).clone());
-            map.insert(id, new.map_err(Diagnostic::internal)?);
-        }
-        part.output("y", map[&target]);
+        let mut part = Copier::new(graph, "function");
+        part.provide(source, TensorOp::Input { name: "x".to_owned() })?;
+        let y = part.copy(target)?;
+        let mut part = part.new;
+        part.output("y", y);
         Ok(Function::Graph(Box::new(part)))
     }
 
@@ -65,16 +49,8 @@ impl Function {
         for start in (0..count).step_by(chunk) {
             let end = (start + chunk).min(count);
             // The batch runs over points: all elements are evaluated at their own at once.
-            let data = (start..end).flat_map(|at| points.iter().map(move |own| own[at]));
-            let data = match ty.element {
-                Element::F64 => Data::F64(data.collect()),
-                _ => Data::F32(data.map(|x| x as f32).collect()),
-            };
-            let shape = ty.shape.iter().map(|dim| match dim {
-                Dim::Batch => end - start,
-                Dim::Fixed(size) => *size,
-            });
-            let value = TensorValue { shape: shape.collect(), data };
+            let data = (start..end).flat_map(|at| points.iter().map(move |own| own[at])).collect();
+            let value = TensorValue::of_type(&ty, end - start, data);
             let found = evaluate(graph, &BTreeMap::from([("x".to_owned(), value)]))?;
             let found = found.values().next().and_then(TensorValue::to_f64).unwrap_or_default();
             for row in found.chunks(points.len().max(1)) {

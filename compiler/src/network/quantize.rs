@@ -219,7 +219,7 @@ impl Quantizer<'_> {
         let scaled = |row: &Row| -> Vec<f64> {
             row.terms.iter().map(|&(atom, weight)| weight * self.grids[atom as usize].step).collect()
         };
-        let spans: Vec<(f64, f64)> = rows
+        let spans: Vec<(Vec<f64>, f64, f64)> = rows
             .iter()
             .map(|row| {
                 let weights = scaled(row);
@@ -228,15 +228,15 @@ impl Quantizer<'_> {
                     let grid = &self.grids[*atom as usize];
                     weight.abs() * (grid.high - grid.low) as f64
                 });
-                (largest, span.sum::<f64>())
+                let span = span.sum();
+                (weights, largest, span)
             })
             .collect();
-        let layer_largest = spans.iter().fold(0.0f64, |a, b| a.max(b.0));
+        let layer_largest = spans.iter().fold(0.0f64, |a, b| a.max(b.1));
         // The widest sum of the layer when every row uses all bits.
-        let widest = spans.iter().filter(|s| s.0 > 0.0).fold(0.0f64, |a, (largest, span)| a.max(span / largest));
+        let widest = spans.iter().filter(|s| s.1 > 0.0).fold(0.0f64, |a, (_, largest, span)| a.max(span / largest));
         let mut out = Matrix { start: vec![0], ..Matrix::default() };
-        for (row, &(largest, span)) in rows.iter().zip(&spans) {
-            let weights = scaled(row);
+        for (row, (weights, largest, span)) in rows.iter().zip(spans) {
             let unit = if largest == 0.0 {
                 1.0
             } else if self.options.per_channel {

@@ -18,10 +18,10 @@ use tacit_ir::graph::Graph;
 use tacit_ir::interp::integer::encode_codes;
 use tacit_ir::interp::network::Messages;
 use tacit_ir::interp::plan::simulate;
-use tacit_ir::interp::tensor::{Data, TensorValue, evaluate};
+use tacit_ir::interp::tensor::{TensorValue, evaluate};
 use tacit_ir::plan::Plan;
-use tacit_ir::stage::quant::{CodedFeature, Missing};
-use tacit_ir::stage::tensor::{Dim, Element, Tensor, TensorOp};
+use tacit_ir::stage::quant::CodedFeature;
+use tacit_ir::stage::tensor::{Tensor, TensorOp};
 
 const INPUT_BITS: [u32; 4] = [3, 4, 6, 8];
 const WEIGHT_BITS: [u32; 3] = [3, 4, 6];
@@ -141,13 +141,8 @@ fn float_outputs(body: &Graph<Tensor>, rows: &Rows) -> Result<Vec<Vec<Vec<f64>>>
         let TensorOp::Input { name } = &node.op else { continue };
         let own = rows.get(name).ok_or_else(|| Diagnostic::internal("no calibration rows of a head value"))?;
         count = own.len().min(ROWS);
-        let flat = own.iter().take(count).flatten().copied();
-        let data = match node.ty.element {
-            Element::F64 => Data::F64(flat.collect()),
-            _ => Data::F32(flat.map(|x| x as f32).collect()),
-        };
-        let shape = node.ty.shape.iter().map(|dim| if let Dim::Fixed(size) = dim { *size } else { count }).collect();
-        inputs.insert(name.clone(), TensorValue { shape, data });
+        let flat = own.iter().take(count).flatten().copied().collect();
+        inputs.insert(name.clone(), TensorValue::of_type(&node.ty, count, flat));
     }
     let outputs = evaluate(body, &inputs)?;
     let split = |value: &TensorValue| {
@@ -161,7 +156,7 @@ fn float_outputs(body: &Graph<Tensor>, rows: &Rows) -> Result<Vec<Vec<Vec<f64>>>
 /// The share of rows whose greatest output is another; of single outputs, the error's deviation over the output's.
 fn loss(candidate: &Candidate, rows: &Rows, float: &[Vec<Vec<f64>>]) -> Result<f64> {
     let count = float.first().map_or(0, Vec::len);
-    let features = features(&candidate.client);
+    let features = candidate.client.features()?;
     // The same draws for every candidate and every compilation: artifacts are reproducible.
     let mut rng = ChaCha20Rng::seed_from_u64(0);
     let mut found: Vec<Vec<Vec<f64>>> = vec![Vec::with_capacity(count); float.len()];
@@ -171,11 +166,7 @@ fn loss(candidate: &Candidate, rows: &Rows, float: &[Vec<Vec<f64>>]) -> Result<f
         let results = simulate(&candidate.plan, &candidate.client.layout, &messages.inputs(), Some(&mut draw))?;
         for ((found, values), decoder) in found.iter_mut().zip(&results).zip(&candidate.client.decoders) {
             let Scale::Torus { unit } = decoder.scale else { continue };
-            let scaled = values.iter().zip(decoder.step.iter().zip(&decoder.offset));
-            let real = |(value, (step, offset)): (&u64, (&f64, &f64))| {
-                offset + step * (*value as i64 as f64 * (-64f64).exp2() / unit)
-            };
-            found.push(scaled.map(real).collect());
+            found.push(encode::reals(decoder, unit, values).collect());
         }
     }
     let each = found.iter().zip(float).map(|(found, float)| output_loss(found, float));
@@ -192,17 +183,6 @@ fn output_loss(found: &[Vec<f64>], float: &[Vec<f64>]) -> f64 {
     let variance = float.iter().flatten().map(|x| (x - mean).powi(2)).sum::<f64>();
     let error = found.iter().flatten().zip(float.iter().flatten()).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
     (error / variance.max(f64::MIN_POSITIVE)).sqrt()
-}
-
-fn features(client: &ClientSpec) -> Vec<Vec<CodedFeature>> {
-    let of = |encoder: &Encoder| match encoder {
-        Encoder::Codes { columns, .. } => columns
-            .iter()
-            .map(|c| CodedFeature { column: c.column, boundaries: c.boundaries.clone(), missing: Missing::None })
-            .collect(),
-        Encoder::Reals { .. } => Vec::new(),
-    };
-    client.encoders.iter().map(of).collect()
 }
 
 fn messages(client: &ClientSpec, features: &[Vec<CodedFeature>], rows: &Rows, row: usize) -> Result<Messages> {

@@ -7,11 +7,12 @@
 
 use super::function::Function;
 use super::rows::{Combiner, Row};
+use crate::copier::Copier;
 use std::collections::BTreeMap;
 use tacit_ir::attr::OpSet;
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::graph::{Graph, Loc, ValueId};
-use tacit_ir::interp::tensor::{Data, TensorValue, evaluate};
+use tacit_ir::interp::tensor::{TensorValue, evaluate};
 use tacit_ir::stage::tensor::{
     BinaryKind, Dim, Element, PoolKind, ReduceKind, Tensor, TensorOp, TensorType, UnaryKind,
 };
@@ -234,91 +235,78 @@ impl Tracer<'_> {
 
     /// Evaluates one node with the given values of its encrypted operands; constants are computed.
     fn evaluate_alone(&self, id: ValueId, values: &BTreeMap<ValueId, TensorValue>) -> Result<Vec<f64>> {
-        let mut alone: Graph<Tensor> = Graph::new("probe");
-        let mut map: BTreeMap<ValueId, ValueId> = BTreeMap::new();
+        let mut alone = Copier::new(self.graph, "probe");
         let mut inputs = BTreeMap::new();
-        let mut needed = vec![false; self.graph.len()];
-        needed[id.index()] = true;
-        for at in self.graph.values().rev().filter(|at| *at <= id) {
-            if needed[at.index()] && !values.contains_key(&at) {
-                for operand in &self.graph.node(at).operands {
-                    needed[operand.index()] = true;
-                }
-            }
+        for (at, value) in values {
+            let name = format!("x{}", at.index());
+            alone.provide(*at, TensorOp::Input { name: name.clone() })?;
+            inputs.insert(name, value.clone());
         }
-        for at in self.graph.values().filter(|at| needed[at.index()]) {
-            let node = self.graph.node(at);
-            let (op, operands) = match values.get(&at) {
-                Some(value) => {
-                    let name = format!("x{}", at.index());
-                    inputs.insert(name.clone(), value.clone());
-                    (TensorOp::Input { name }, vec![])
-                }
-                None => (node.op.clone(), node.operands.iter().filter_map(|o| map.get(o).copied()).collect()),
-            };
-            let new = alone.push(op, operands, Some(node.ty.clone()), self.graph.loc(at).clone());
-            map.insert(at, new.map_err(Diagnostic::internal)?);
-        }
-        alone.output("y", map[&id]);
+        let y = alone.copy(id)?;
+        let mut alone = alone.new;
+        alone.output("y", y);
         let found = evaluate(&alone, &inputs)?;
         Ok(found.values().next().and_then(TensorValue::to_f64).unwrap_or_default())
     }
 
-    fn value_of(&self, id: ValueId, batch: usize, data: Vec<f64>) -> TensorValue {
-        let ty = &self.graph.node(id).ty;
-        let shape = ty.shape.iter().map(|dim| if let Dim::Fixed(size) = dim { *size } else { batch }).collect();
-        let data = match ty.element {
-            Element::F64 => Data::F64(data),
-            _ => Data::F32(data.into_iter().map(|x| x as f32).collect()),
+    /// Every element of the operands at one value, in `count` rows.
+    fn at_rest(&self, encrypted: &[ValueId], count: usize, rest: f64) -> BTreeMap<ValueId, TensorValue> {
+        let value = |id: &ValueId| {
+            let ty = &self.graph.node(*id).ty;
+            (*id, TensorValue::of_type(ty, count, vec![rest; count * size(ty)]))
         };
-        TensorValue { shape, data }
+        encrypted.iter().map(value).collect()
     }
 
-    /// The operation's values when one encrypted operand takes `rows` and the others are zero.
-    fn probe(
+    /// Evaluates the operation with one element of `operand` raised to a value and all others, also those of the other
+    /// operands, at rest; `see` gets each element and the outputs.
+    fn each_raised(
         &self,
         id: ValueId,
         encrypted: &[ValueId],
-        which: ValueId,
-        rows: Vec<f64>,
-        count: usize,
-    ) -> Result<Vec<f64>> {
-        let zero = |id: &ValueId| self.value_of(*id, count, vec![0.0; count * size(&self.graph.node(*id).ty)]);
-        let mut values: BTreeMap<ValueId, TensorValue> = encrypted.iter().map(|id| (*id, zero(id))).collect();
-        values.insert(which, self.value_of(which, count, rows));
-        self.evaluate_alone(id, &values)
+        operand: ValueId,
+        (rest, raised): (f64, f64),
+        mut see: impl FnMut(usize, &[f64]) -> Result<()>,
+    ) -> Result<()> {
+        let outputs = size(&self.graph.node(id).ty);
+        let ty = &self.graph.node(operand).ty;
+        let width = size(ty);
+        let chunk = (PROBE / width.max(outputs).max(1)).clamp(1, width.max(1));
+        for start in (0..width).step_by(chunk) {
+            let count = chunk.min(width - start);
+            let mut data = vec![rest; count * width];
+            for at in 0..count {
+                data[at * width + start + at] = raised;
+            }
+            let mut values = self.at_rest(encrypted, count, rest);
+            values.insert(operand, TensorValue::of_type(ty, count, data));
+            for (at, row) in self.evaluate_alone(id, &values)?.chunks(outputs.max(1)).enumerate() {
+                see(start + at, row)?;
+            }
+        }
+        Ok(())
     }
 
     fn affine(&mut self, id: ValueId, encrypted: &[ValueId]) -> Result<Traced> {
         let outputs = size(&self.graph.node(id).ty);
-        let first = *encrypted.first().ok_or_else(|| Diagnostic::internal("an operation without operands"))?;
-        let constant = self.probe(id, encrypted, first, vec![0.0; size(&self.graph.node(first).ty)], 1)?;
+        let constant = self.evaluate_alone(id, &self.at_rest(encrypted, 1, 0.0))?;
         // For each output: which elements of which operand, with which weight.
         let mut uses: Vec<Vec<(usize, usize, f64)>> = vec![Vec::new(); outputs];
         let mut distinct = encrypted.to_vec();
         distinct.dedup();
         for (number, operand) in distinct.iter().enumerate() {
-            let width = size(&self.graph.node(*operand).ty);
-            let chunk = (PROBE / width.max(outputs).max(1)).clamp(1, width.max(1));
-            for start in (0..width).step_by(chunk) {
-                let count = chunk.min(width - start);
-                let mut unit = vec![0.0; count * width];
-                for at in 0..count {
-                    unit[at * width + start + at] = 1.0;
-                }
-                let found = self.probe(id, encrypted, *operand, unit, count)?;
-                for (at, row) in found.chunks(outputs.max(1)).enumerate() {
-                    for (output, value) in row.iter().enumerate() {
-                        let weight = value - constant[output];
-                        if !weight.is_finite() {
-                            return Err(Diagnostic::new(Code::WeightNotFinite, "a weight is not finite"));
-                        }
-                        if weight != 0.0 {
-                            uses[output].push((number, start + at, weight));
-                        }
+            self.each_raised(id, encrypted, *operand, (0.0, 1.0), |element, row| {
+                for (output, value) in row.iter().enumerate() {
+                    let weight = value - constant[output];
+                    if !weight.is_finite() {
+                        return Err(Diagnostic::new(Code::WeightNotFinite, "a weight is not finite"));
+                    }
+                    if weight != 0.0 {
+                        uses[output].push((number, element, weight));
                     }
                 }
-            }
+                Ok(())
+            })?;
         }
         let operands = distinct.iter().map(|id| self.rows(*id)).collect::<Result<Vec<_>>>()?;
         let mut rows = Vec::with_capacity(outputs);
@@ -336,32 +324,15 @@ impl Tracer<'_> {
 
     /// The elements that each output is the maximum of: those that raise it when they alone are raised.
     fn windows(&self, id: ValueId, encrypted: &[ValueId], least: bool) -> Result<Vec<Vec<(usize, usize)>>> {
-        let outputs = size(&self.graph.node(id).ty);
-        let mut windows = vec![Vec::new(); outputs];
+        let mut windows = vec![Vec::new(); size(&self.graph.node(id).ty)];
         let rest = if least { 1.0 } else { -1.0 };
         for (number, operand) in encrypted.iter().enumerate() {
-            let width = size(&self.graph.node(*operand).ty);
-            let chunk = (PROBE / width.max(outputs).max(1)).clamp(1, width.max(1));
-            for start in (0..width).step_by(chunk) {
-                let count = chunk.min(width - start);
-                let mut values = BTreeMap::new();
-                for other in encrypted {
-                    let width = size(&self.graph.node(*other).ty);
-                    let mut data = vec![rest; count * width];
-                    if other == operand {
-                        for at in 0..count {
-                            data[at * width + start + at] = 0.0;
-                        }
-                    }
-                    values.insert(*other, self.value_of(*other, count, data));
+            self.each_raised(id, encrypted, *operand, (rest, 0.0), |element, row| {
+                for (output, _) in row.iter().enumerate().filter(|(_, value)| **value == 0.0) {
+                    windows[output].push((number, element));
                 }
-                let found = self.evaluate_alone(id, &values)?;
-                for (at, row) in found.chunks(outputs.max(1)).enumerate() {
-                    for (output, _) in row.iter().enumerate().filter(|(_, value)| **value == 0.0) {
-                        windows[output].push((number, start + at));
-                    }
-                }
-            }
+                Ok(())
+            })?;
         }
         Ok(windows)
     }

@@ -341,7 +341,7 @@ impl Judge {
                 }
                 Step::Bootstrap { out, argument, small, typical, count } => {
                     let Some(params) = bootstrap else { continue };
-                    let total = network::argument_variance(glwe, params, variance[*argument], *small);
+                    let total = noise_of::argument(glwe, params, variance[*argument], *small);
                     judge(total, share * typical, 0.25 * (1.0 - network::FILL), *count);
                     variance[*out] = noise_of::blind_rotation(glwe, params);
                 }

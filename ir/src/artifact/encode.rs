@@ -1,7 +1,9 @@
-//! Integer codes to what is encrypted: shared by the client and by the compiler's simulation.
+//! Integer codes to what is encrypted, and values on the torus back to reals: shared by the client and by the compiler's simulation.
 
-use super::{CodedColumn, Samples, Thermometer};
+use super::{ClientSpec, CodedColumn, Decoder, Encoder, Samples, Thermometer};
+use crate::diag::{Code, Diagnostic, Result};
 use crate::interp::network::Messages;
+use crate::stage::quant::{CodedFeature, Missing};
 
 /// Writes the codes of one encoder, one a column, to the places that the encoder names.
 ///
@@ -34,6 +36,37 @@ pub fn codes(
                 out.packed[packed as usize][at as usize] = 1 << thermometer.log2_delta;
             }
         }
+    }
+}
+
+/// The real values of an LWE result on the torus, where 1 is `unit` of a turn.
+pub fn reals(decoder: &Decoder, unit: f64, values: &[u64]) -> impl Iterator<Item = f64> {
+    let scales = decoder.step.iter().zip(&decoder.offset);
+    scales.zip(values).map(move |((step, offset), &torus)| offset + step * (torus as i64 as f64 / 64f64.exp2() / unit))
+}
+
+impl ClientSpec {
+    /// The coded features of each encoder; none for encoders of reals.
+    ///
+    /// # Errors
+    /// [`Code::NotConformant`] for boundaries out of order.
+    pub fn features(&self) -> Result<Vec<Vec<CodedFeature>>> {
+        let of = |encoder: &Encoder| match encoder {
+            Encoder::Codes { columns, .. } => columns.iter().map(feature).collect(),
+            Encoder::Reals { .. } => Ok(Vec::new()),
+        };
+        self.encoders.iter().map(of).collect()
+    }
+}
+
+fn feature(column: &CodedColumn) -> Result<CodedFeature> {
+    let missing = Missing::from_name(&column.missing);
+    let increasing = column.boundaries.windows(2).all(|pair| pair[0] < pair[1]);
+    match missing {
+        Some(missing) if increasing => {
+            Ok(CodedFeature { column: column.column, boundaries: column.boundaries.clone(), missing })
+        }
+        _ => Err(Diagnostic::new(Code::NotConformant, "a column's encoding is inconsistent")),
     }
 }
 

@@ -4,6 +4,7 @@ use crate::diag::{Code, Diagnostic, Result};
 use crate::noise::{self, bootstrap as noise_of};
 use crate::params::BootstrapParams;
 use crate::plan::{Layer, Layout, Network};
+use crate::stage::quant::check_matrix;
 
 fn wrong<T>(why: impl Into<String>) -> Result<T> {
     Err(Diagnostic::new(Code::NotConformant, why))
@@ -67,14 +68,9 @@ pub(super) fn check(network: &Network, layout: &Layout) -> Result<()> {
                 if operands.is_empty() || keys.clone().any(|key| Some(key) != keys.clone().next()) {
                     return wrong("operands under different keys");
                 }
-                let ends_fit =
-                    start.first() == Some(&0) && start.last().is_some_and(|&end| end as usize == column.len());
-                let ordered = start.windows(2).all(|pair| pair[0] <= pair[1]);
-                if !ends_fit || !ordered || column.len() != weight.len() || start.len() != constant.len() + 1 {
+                check_matrix(start, column, weight.len(), columns).or_else(wrong)?;
+                if start.len() != constant.len() + 1 {
                     return wrong("the rows of a matrix are inconsistent");
-                }
-                if column.iter().any(|&column| column as usize >= columns) {
-                    return wrong("a column of a matrix out of range");
                 }
             }
             Layer::Bootstrap { operand, tables, table } => {
@@ -198,8 +194,8 @@ pub fn vectors(
             }
             Layer::Bootstrap { operand, tables, table } => {
                 let (before, after) = layout.bootstrap.map_or((0.0, 0.0), |params| {
-                    let keyswitch = if small[*operand as usize] { 0.0 } else { noise_of::keyswitch(glwe, &params) };
-                    (keyswitch + noise_of::modulus_switch(glwe, &params.lwe), noise_of::blind_rotation(glwe, &params))
+                    let before = noise_of::argument(glwe, &params, 0.0, small[*operand as usize]);
+                    (before, noise_of::blind_rotation(glwe, &params))
                 });
                 let element = |(&value, &table): (&u32, &u32)| {
                     let slot = slot_of(noisy(value, before), n);

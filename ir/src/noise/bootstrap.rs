@@ -35,6 +35,13 @@ pub fn modulus_switch(glwe: &GlweParams, lwe: &crate::params::LweParams) -> f64 
     step * step / 12.0 * (1.0 + f64::from(lwe.dimension) * p * (1.0 - p))
 }
 
+/// Variance at the argument of a bootstrap's table, as a fraction of the squared torus: the argument's own, the keyswitch's
+/// (unless under the small key), and the modulus switch's.
+pub fn argument(glwe: &GlweParams, params: &BootstrapParams, own: f64, small: bool) -> f64 {
+    let keyswitch = if small { 0.0 } else { keyswitch(glwe, params) };
+    own + keyswitch + modulus_switch(glwe, &params.lwe)
+}
+
 /// Variance of the output of a blind rotation under a block-binary key.
 ///
 /// In a block the accumulator is decomposed once, and `sum_i (X^a_i - 1) GGSW(s_i)` applied to it: each of the block's GGSWs

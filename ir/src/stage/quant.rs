@@ -63,9 +63,9 @@ attr_enum! {
 }
 
 /// A sparse matrix by rows: row r has the entries `start[r]..start[r+1]`.
-pub(crate) fn check_matrix(start: &[u32], column: &[u32], weight: &[i64], columns: usize) -> Result<(), String> {
+pub(crate) fn check_matrix(start: &[u32], column: &[u32], weights: usize, columns: usize) -> Result<(), String> {
     let ends_fit = start.first() == Some(&0) && start.last().is_some_and(|&end| end as usize == column.len());
-    if !ends_fit || start.windows(2).any(|pair| pair[0] > pair[1]) || column.len() != weight.len() {
+    if !ends_fit || start.windows(2).any(|pair| pair[0] > pair[1]) || column.len() != weights {
         return Err("the rows of the matrix are inconsistent".to_owned());
     }
     match column.iter().find(|&&column| column as usize >= columns) {
@@ -84,7 +84,7 @@ pub fn matrix_ranges(
     weight: &[i64],
     inputs: &[(i64, i64)],
 ) -> Result<Vec<(i64, i64)>, String> {
-    check_matrix(start, column, weight, inputs.len())?;
+    check_matrix(start, column, weight.len(), inputs.len())?;
     let row = |pair: &[u32]| {
         let mut range = (0i64, 0i64);
         for at in pair[0] as usize..pair[1] as usize {

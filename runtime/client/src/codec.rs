@@ -5,12 +5,12 @@
 
 use indexmap::IndexMap;
 use std::collections::BTreeMap;
-use tacit_ir::artifact::{Artifact, ClientSpec, CodedColumn, Decoder, Encoder, Scale, encode};
+use tacit_ir::artifact::{Artifact, ClientSpec, Decoder, Encoder, Scale, encode};
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::graph::Graph;
 use tacit_ir::interp::integer::encode_codes;
 use tacit_ir::interp::tensor::{Data, TensorValue, evaluate};
-use tacit_ir::stage::quant::{CodedFeature, Missing};
+use tacit_ir::stage::quant::CodedFeature;
 use tacit_ir::stage::tensor::{Tensor, TensorOp, TensorType};
 
 /// One row, ready to encrypt.
@@ -44,11 +44,7 @@ impl Codec {
     /// [`Code::NotConformant`] for inconsistent contents.
     pub fn new(artifact: &Artifact) -> Result<Self> {
         let spec = artifact.client.clone();
-        let features = spec.encoders.iter().map(|encoder| match encoder {
-            Encoder::Codes { columns, .. } => columns.iter().map(coded_feature).collect(),
-            Encoder::Reals { .. } => Ok(Vec::new()),
-        });
-        let features = features.collect::<Result<_>>()?;
+        let features = spec.features()?;
         Ok(Codec { head: spec.head.to_graph("head")?, tail: spec.tail.to_graph("tail")?, spec, features })
     }
 
@@ -100,7 +96,7 @@ impl Codec {
                 if value.rows() != rows {
                     return Err(Diagnostic::new(Code::ShapeMismatch, "inputs with different numbers of rows"));
                 }
-                reals.insert(name, (data.len() / rows, data));
+                reals.insert(name, (value.columns(), data));
             }
         }
         let row = |row: usize| self.encode_row(row, &reals);
@@ -164,17 +160,6 @@ impl Codec {
     }
 }
 
-fn coded_feature(column: &CodedColumn) -> Result<CodedFeature> {
-    let missing = Missing::from_name(&column.missing);
-    let increasing = column.boundaries.windows(2).all(|pair| pair[0] < pair[1]);
-    match missing {
-        Some(missing) if increasing => {
-            Ok(CodedFeature { column: column.column, boundaries: column.boundaries.clone(), missing })
-        }
-        _ => Err(Diagnostic::new(Code::NotConformant, "a column's encoding is inconsistent")),
-    }
-}
-
 fn nan_error(why: &str, row: usize) -> Diagnostic {
     let code = if why.contains("NaN") { Code::NanWithoutBranch } else { Code::ColumnCount };
     Diagnostic::new(code, why.to_owned())
@@ -206,9 +191,7 @@ fn decode_row(decoder: &Decoder, slots: &[u64]) -> Result<Vec<f64>> {
                 offset + step * if *exact { value.round() } else { value }
             })
             .collect()),
-        Scale::Torus { unit } => Ok(outputs
-            .map(|((step, offset), &torus)| offset + step * (torus as i64 as f64 / 64f64.exp2() / unit))
-            .collect()),
+        Scale::Torus { unit } => Ok(encode::reals(decoder, *unit, slots).collect()),
         Scale::Reals { encoder: _, log2_amplitude } => {
             // The last slot holds three quarters of 2^62 times the scale, a power of two: noise cannot move it past the next.
             let scale = slots.last().map_or(0.0, |&torus| torus as i64 as f64 / 62f64.exp2());

@@ -1,12 +1,11 @@
 //! Decryption of results.
 
-use crate::encrypt::DIGIT_BITS;
+use crate::encrypt::MaskProduct;
 use crate::key::ClientKey;
 use tacit_ir::artifact::v1::{BatchHeader, lwe_result_bytes, result_bytes, result_row_bytes};
 use tacit_ir::artifact::{Kind, SectionId, View, decode};
 use tacit_ir::diag::Result;
 use tacit_torus::bits;
-use tacit_torus::exact::{Digits, Sum};
 
 /// With more slots than this a product through the FFT beats one inner product per slot.
 const FEW_SLOTS: usize = 4;
@@ -98,12 +97,8 @@ impl<'a> Decryptor<'a> {
     }
 
     fn many(&mut self) {
-        let fft = &self.key.fft;
-        let mut scratch = fft.scratch();
-        let mut sum = Sum::new(fft, DIGIT_BITS);
-        for (mask, key) in self.coefficients.chunks_exact(fft.polynomial_size()).zip(&self.key.fourier) {
-            sum.add(&Digits::new(fft, mask, DIGIT_BITS, &mut scratch), key);
-        }
-        sum.finish(fft, &mut self.product, &mut scratch);
+        let key = self.key;
+        let masks = &self.coefficients[..key.bits.len()];
+        MaskProduct::new(&key.fft).add(&key.fft, &key.fourier, masks, &mut self.product);
     }
 }

@@ -12,15 +12,15 @@ use tacit_ir::artifact::v1::{
 use tacit_ir::artifact::{Container, Kind, SectionId, encode};
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::params::GadgetParams;
-use tacit_torus::bits;
 use tacit_torus::exact::{Digits, Sum};
-use tacit_torus::fft::FftScratch;
+use tacit_torus::fft::{Fft, FftScratch};
 use tacit_torus::masks::MaskStream;
+use tacit_torus::{AVec, bits, c64};
 use zeroize::{Zeroize, Zeroizing};
 
 /// Width of the mask's digits in products with the key: a binary key of dimension up to 2^15 has a norm below 2^8, far
 /// from the limit of [`tacit_torus::exact::digit_bits`].
-pub(crate) const DIGIT_BITS: u32 = 32;
+const DIGIT_BITS: u32 = 32;
 
 /// Encrypts rows into a query file, each under a fresh seed and fresh noise, in parallel over ciphertexts on the current
 /// rayon pool. Twice the same rows give different files.
@@ -82,10 +82,9 @@ fn encrypt_row(key: &ClientKey, row: &EncodedRow, out: &mut Vec<u8>) {
 fn small_inputs(key: &ClientKey, row: &EncodedRow, seed: [u8; 16], noise_key: &[u8; 32], out: &mut [u8]) {
     let layout = &key.layout;
     let (Some(fft), Some(params)) = (&key.small_fft, layout.bootstrap) else { return };
-    let (n, masks) = (fft.polynomial_size(), MaskStream::new(seed));
-    let mut scratch = fft.scratch();
+    let masks = MaskStream::new(seed);
     let mut mask = vec![0u64; key.small.len()];
-    let mut sum = Zeroizing::new(Sum::new(fft, DIGIT_BITS));
+    let mut product = MaskProduct::new(fft);
     let std = (64.0 + params.lwe.log2_std).exp2();
     let before = u64::from(layout.selectors) + u64::from(layout.packed_inputs);
     for (at, (message, place)) in
@@ -93,10 +92,7 @@ fn small_inputs(key: &ClientKey, row: &EncodedRow, seed: [u8; 16], noise_key: &[
     {
         masks.fill(small_masks_start(layout) + (at * mask.len()) as u64, &mut mask);
         let mut body = Zeroizing::new(message.clone());
-        for (mask, key) in mask.chunks_exact(n).zip(&key.small_fourier) {
-            sum.add(&Digits::new(fft, mask, DIGIT_BITS, &mut scratch), key);
-        }
-        sum.finish(fft, &mut body, &mut scratch);
+        product.add(fft, &key.small_fourier, &mask, &mut body);
         Noise::new(noise_key, before + at as u64).add_gaussian(&mut body, std);
         let mut packed = Vec::with_capacity(place.len());
         bits::pack(&body, small_body_bits(layout), &mut packed);
@@ -112,41 +108,59 @@ pub(crate) struct Encryptor<'a> {
     std: f64,
     mask: Vec<u64>,
     body: Zeroizing<Vec<u64>>,
+    product: MaskProduct,
+    packed: Vec<u8>,
+}
+
+/// Working memory for products of masks and a key.
+pub(crate) struct MaskProduct {
     digits: Digits,
     sum: Sum,
     scratch: FftScratch,
-    packed: Vec<u8>,
+}
+
+impl MaskProduct {
+    pub(crate) fn new(fft: &Fft) -> Self {
+        let mut scratch = fft.scratch();
+        let digits = Digits::new(fft, &vec![0; fft.polynomial_size()], DIGIT_BITS, &mut scratch);
+        MaskProduct { digits, sum: Sum::new(fft, DIGIT_BITS), scratch }
+    }
+
+    /// `body += <mask, key>`, the key given by the transforms of its polynomials.
+    pub(crate) fn add(&mut self, fft: &Fft, key: &[AVec<c64>], mask: &[u64], body: &mut [u64]) {
+        for (mask, key) in mask.chunks_exact(fft.polynomial_size()).zip(key) {
+            self.digits.set(fft, mask, &mut self.scratch);
+            self.sum.add(&self.digits, key);
+        }
+        self.sum.finish(fft, body, &mut self.scratch);
+    }
+}
+
+impl Drop for MaskProduct {
+    fn drop(&mut self) {
+        self.sum.zeroize();
+    }
 }
 
 impl<'a> Encryptor<'a> {
     pub(crate) fn new(key: &'a ClientKey, masks: MaskStream, noise_key: &'a [u8; 32]) -> Self {
         let n = key.fft.polynomial_size();
-        let mut scratch = key.fft.scratch();
-        let mask = vec![0; key.bits.len()];
-        let digits = Digits::new(&key.fft, &mask[..n], DIGIT_BITS, &mut scratch);
         Encryptor {
             key,
             masks,
             noise_key,
             std: (64.0 + key.layout.glwe.log2_std).exp2(),
-            mask,
+            mask: vec![0; key.bits.len()],
             body: Zeroizing::new(vec![0; n]),
-            digits,
-            sum: Sum::new(&key.fft, DIGIT_BITS),
-            scratch,
+            product: MaskProduct::new(&key.fft),
             packed: Vec::new(),
         }
     }
 
     /// Adds `<mask, key> + noise` to the body, the mask being number `index` of the row.
     fn hide(&mut self, index: u64, noise: &mut Noise) {
-        let n = self.key.fft.polynomial_size();
         self.masks.fill(index * self.mask.len() as u64, &mut self.mask);
-        for (mask, key) in self.mask.chunks_exact(n).zip(&self.key.fourier) {
-            self.digits.set(&self.key.fft, mask, &mut self.scratch);
-            self.sum.add(&self.digits, key);
-        }
-        self.sum.finish(&self.key.fft, &mut self.body, &mut self.scratch);
+        self.product.add(&self.key.fft, &self.key.fourier, &self.mask, &mut self.body);
         noise.add_gaussian(&mut self.body, self.std);
     }
 
@@ -200,12 +214,5 @@ impl<'a> Encryptor<'a> {
         self.packed.clear();
         bits::pack(&self.body, layout.body_bits, &mut self.packed);
         out.copy_from_slice(&self.packed);
-    }
-}
-
-impl Drop for Encryptor<'_> {
-    fn drop(&mut self) {
-        self.body.zeroize();
-        self.sum.zeroize();
     }
 }

@@ -128,6 +128,44 @@ impl Circuit {
         Ok(Ciphertexts { glwe: results, lwe: self.network(row, key)? })
     }
 
+    /// Multiplies `value` by `X^-shift` for each `(selector, shift)` whose selector's bit is 1.
+    fn rotate_by(
+        &self,
+        row: &PreparedRow,
+        rotations: &[(u32, u32)],
+        value: &mut [u64],
+        difference: &mut [u64],
+        product: &mut Option<ProductScratch>,
+        fft: &mut FftScratch,
+    ) {
+        let n = self.fft.polynomial_size();
+        let (Some(gadget), Some(product)) = (&self.gadget, product.as_mut()) else { return };
+        for (selector, shift) in rotations {
+            form::rotation_difference(difference, value, 2 * n - *shift as usize, n);
+            gadget.add_product(&self.fft, value, &row.selectors[*selector as usize], difference, product, fft);
+        }
+    }
+
+    /// Rotates a table of torus values by selectors; `use_value` gets the GLWE ciphertext.
+    pub(crate) fn rotate_table(
+        &self,
+        row: &PreparedRow,
+        table: &[u32],
+        rotations: &[(u32, u32)],
+        use_value: impl FnOnce(&[u64]),
+    ) {
+        let mut space = take(&self.workspaces.threads).unwrap_or_else(|| ThreadSpace::new(self));
+        let ThreadSpace { value, difference, product, fft, .. } = &mut space;
+        let (masks, body) = value.split_at_mut(self.layout().glwe.lwe_dimension() as usize);
+        masks.fill(0);
+        for (to, value) in body.iter_mut().zip(table) {
+            *to = u64::from(*value) << 32;
+        }
+        self.rotate_by(row, rotations, value, difference, product, fft);
+        use_value(value);
+        give(&self.workspaces.threads, space);
+    }
+
     fn task(
         &self,
         task: &Task,
@@ -156,13 +194,7 @@ impl Circuit {
                 }
                 Step::Rotate { out: _, table, rotations } => {
                     slots.form(value, table, terms, n);
-                    for (selector, shift) in rotations {
-                        form::rotation_difference(difference, value, 2 * n - *shift as usize, n);
-                        if let (Some(gadget), Some(product)) = (&self.gadget, product.as_mut()) {
-                            let ggsw = &row.selectors[*selector as usize];
-                            gadget.add_product(&self.fft, value, ggsw, difference, product, fft);
-                        }
-                    }
+                    self.rotate_by(row, rotations, value, difference, product, fft);
                 }
                 Step::Sum { out: _, form } => slots.form(value, form, terms, n),
                 Step::PolyMul { out: _, packed, polynomial: _ } => {

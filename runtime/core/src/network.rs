@@ -2,15 +2,11 @@
 
 use crate::bootstrap::{EvaluationKey, sample_extract};
 use crate::circuit::Circuit;
-use crate::external::{Gadget, ProductScratch, zeros};
-use crate::form;
 use crate::prepare::PreparedRow;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::plan::Layer;
-use tacit_torus::ABox;
-use tacit_torus::fft::FftScratch;
 
 /// LWE ciphertexts under one key: `width` words each, mask and body.
 struct Vector {
@@ -82,49 +78,12 @@ impl Circuit {
         let glwe = &self.layout().glwe;
         let width = glwe.lwe_dimension() as usize + 1;
         let mut words = vec![0u32; table.len() * width];
-        words.par_chunks_exact_mut(width).zip(table).zip(rotations).for_each_init(
-            || Rotator::new(self),
-            |rotator, ((out, table), rotations)| {
-                rotator.run(self, row, &tables[*table as usize], rotations);
-                sample_extract(&rotator.value, glwe.polynomial_size as usize, 0, out);
-            },
-        );
+        words.par_chunks_exact_mut(width).zip(table).zip(rotations).for_each(|((out, table), rotations)| {
+            self.rotate_table(row, &tables[*table as usize], rotations, |value| {
+                sample_extract(value, glwe.polynomial_size as usize, 0, out);
+            });
+        });
         Vector { width, words }
-    }
-}
-
-/// What one thread needs to rotate tables by selectors.
-struct Rotator {
-    value: ABox<[u64]>,
-    difference: ABox<[u64]>,
-    product: Option<ProductScratch>,
-    fft: FftScratch,
-}
-
-impl Rotator {
-    fn new(circuit: &Circuit) -> Self {
-        let glwe = &circuit.layout().glwe;
-        Rotator {
-            value: zeros(glwe.ciphertext_len()),
-            difference: zeros(glwe.ciphertext_len()),
-            product: circuit.gadget.as_ref().map(|gadget: &Gadget| gadget.scratch(glwe)),
-            fft: circuit.fft.scratch(),
-        }
-    }
-
-    fn run(&mut self, circuit: &Circuit, row: &PreparedRow, table: &[u32], rotations: &[(u32, u32)]) {
-        let n = circuit.fft.polynomial_size();
-        let body = self.value.len() - n;
-        self.value[..body].fill(0);
-        for (to, value) in self.value[body..].iter_mut().zip(table) {
-            *to = u64::from(*value) << 32;
-        }
-        let (Some(gadget), Some(product)) = (&circuit.gadget, self.product.as_mut()) else { return };
-        for (selector, shift) in rotations {
-            form::rotation_difference(&mut self.difference, &self.value, 2 * n - *shift as usize, n);
-            let ggsw = &row.selectors[*selector as usize];
-            gadget.add_product(&circuit.fft, &mut self.value, ggsw, &self.difference, product, &mut self.fft);
-        }
     }
 }
 

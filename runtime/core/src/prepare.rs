@@ -9,7 +9,9 @@ use tacit_ir::artifact::v1::{
     SEED_BYTES, packed_input_bytes, query_row_bytes, selector_bytes, small_body_bits, small_input_bytes,
     small_masks_start,
 };
+use tacit_ir::params::GlweParams;
 use tacit_torus::exact::Digits;
+use tacit_torus::fft::{Fft, FftScratch};
 use tacit_torus::masks::MaskStream;
 use tacit_torus::{ABox, bits, c64};
 
@@ -62,8 +64,8 @@ pub fn prepare(circuit: &Circuit, row: &[u8]) -> PreparedRow {
     let mut selectors = Vec::with_capacity(layout.selectors as usize);
     let mut kept = BTreeMap::new();
     if let Some(gadget) = &circuit.gadget {
-        let one = |scratch: &mut Scratch, selector: u32| row.selector(gadget, selector, scratch);
-        let fresh = || Scratch::new(circuit);
+        let one = |expansion: &mut Expansion<'_>, selector: u32| row.selector(gadget, selector, expansion);
+        let fresh = || Expansion::new(&layout.glwe, gadget, &circuit.fft);
         let made: Vec<Selector> = if parallel {
             (0..layout.selectors).into_par_iter().map_init(fresh, one).collect()
         } else {
@@ -96,23 +98,54 @@ struct Row<'a> {
     bodies: &'a [u8],
 }
 
-struct Scratch {
+/// Working memory for seeded GGSW ciphertexts; one per thread.
+pub(crate) struct Expansion<'a> {
+    gadget: &'a Gadget,
+    fft: &'a Fft,
+    rows: usize,
     /// One GLWE ciphertext.
     glwe: ABox<[u64]>,
     bodies: ABox<[u64]>,
     fourier: ABox<[c64]>,
-    fft: tacit_torus::fft::FftScratch,
+    scratch: FftScratch,
 }
 
-impl Scratch {
-    fn new(circuit: &Circuit) -> Self {
-        let glwe = &circuit.layout().glwe;
-        let rows = circuit.gadget.as_ref().map_or(0, |gadget| gadget.rows(glwe));
-        Scratch {
+impl<'a> Expansion<'a> {
+    pub(crate) fn new(glwe: &GlweParams, gadget: &'a Gadget, fft: &'a Fft) -> Self {
+        let rows = gadget.rows(glwe);
+        Expansion {
+            gadget,
+            fft,
+            rows,
             glwe: zeros(glwe.ciphertext_len()),
-            bodies: zeros(rows * glwe.polynomial_size as usize),
-            fourier: zeros(circuit.fft.fourier_size()),
-            fft: circuit.fft.scratch(),
+            bodies: zeros(rows * fft.polynomial_size()),
+            fourier: zeros(fft.fourier_size()),
+            scratch: fft.scratch(),
+        }
+    }
+
+    /// GGSW number `at` of a seed: bodies of `bits` bits unpacked, masks from the stream, all transformed to `out` in the
+    /// layout of [`Gadget::set`]. `see` gets each row's number and its GLWE ciphertext.
+    pub(crate) fn ggsw(
+        &mut self,
+        masks: &MaskStream,
+        at: u64,
+        (bodies, bits): (&[u8], u32),
+        out: &mut [c64],
+        mut see: impl FnMut(usize, &[u64]),
+    ) {
+        let n = self.fft.polynomial_size();
+        let mask_len = self.glwe.len() - n;
+        bits::unpack(bodies, bits, &mut self.bodies);
+        for (row, body) in self.bodies.chunks_exact(n).enumerate() {
+            let (mask, last) = self.glwe.split_at_mut(mask_len);
+            masks.fill((at * self.rows as u64 + row as u64) * mask_len as u64, mask);
+            last.copy_from_slice(body);
+            for (column, poly) in self.glwe.chunks_exact(n).enumerate() {
+                self.fft.forward_torus(&mut self.fourier, poly, &mut self.scratch);
+                self.gadget.set(out, &self.fourier, row, column, self.rows);
+            }
+            see(row, &self.glwe);
         }
     }
 }
@@ -124,51 +157,50 @@ impl Row<'_> {
     }
 
     /// One GGSW: its transform, and its last-level body row if forms read it.
-    fn selector(&self, gadget: &Gadget, selector: u32, scratch: &mut Scratch) -> Selector {
+    fn selector(&self, gadget: &Gadget, selector: u32, expansion: &mut Expansion<'_>) -> Selector {
         let layout = self.circuit.layout();
-        let (size, n) = (layout.glwe.dimension as usize + 1, layout.glwe.polynomial_size as usize);
-        let rows = gadget.rows(&layout.glwe);
-        let (mask_len, stride) = (n * (size - 1), selector_bytes(layout));
-        bits::unpack(self.bytes(u64::from(selector) * stride, stride), layout.body_bits, &mut scratch.bodies);
+        let stride = selector_bytes(layout);
+        let bodies = self.bytes(u64::from(selector) * stride, stride);
         let mut ggsw = self.circuit.selector_pool.take(gadget.fourier_len(&layout.glwe));
         let mut kept = None;
-        for (row, body) in scratch.bodies.chunks_exact(n).enumerate() {
-            let (masks, last) = scratch.glwe.split_at_mut(mask_len);
-            self.masks.fill((u64::from(selector) * rows as u64 + row as u64) * mask_len as u64, masks);
-            last.copy_from_slice(body);
-            for (column, poly) in scratch.glwe.chunks_exact(n).enumerate() {
-                self.circuit.fft.forward_torus(&mut scratch.fourier, poly, &mut scratch.fft);
-                gadget.set(&mut ggsw, &scratch.fourier, row, column, rows);
-            }
+        let wanted = self.circuit.bit_rows.contains_key(&selector);
+        expansion.ggsw(&self.masks, u64::from(selector), (bodies, layout.body_bits), &mut ggsw, |row, glwe| {
             // Level matrices begin with the least significant level; the body row is the last of its matrix.
-            if row == size - 1 && self.circuit.bit_rows.contains_key(&selector) {
-                kept = Some(scratch.glwe.clone());
+            if wanted && row == layout.glwe.dimension as usize {
+                let mut copy = zeros(glwe.len());
+                copy.copy_from_slice(glwe);
+                kept = Some(copy);
             }
-        }
+        });
         (ggsw, kept)
     }
 
     fn small(&self, input: u32) -> ABox<[u64]> {
         let layout = self.circuit.layout();
         let mask_len = layout.bootstrap.map_or(0, |params| params.lwe.dimension as usize);
-        let mut glwe = zeros(mask_len + layout.small_size() as usize);
-        let (masks, body) = glwe.split_at_mut(mask_len);
-        self.masks.fill(small_masks_start(layout) + u64::from(input) * mask_len as u64, masks);
+        let mask = small_masks_start(layout) + u64::from(input) * mask_len as u64;
         let stride = small_input_bytes(layout);
         let start = query_row_bytes(layout) - SEED_BYTES as u64 - u64::from(layout.small_inputs - input) * stride;
-        bits::unpack(self.bytes(start, stride), small_body_bits(layout), body);
-        glwe
+        let bodies = (self.bytes(start, stride), small_body_bits(layout));
+        self.input((mask, mask_len), bodies, layout.small_size() as usize)
     }
 
     fn packed(&self, input: u32) -> ABox<[u64]> {
         let layout = self.circuit.layout();
         let (mask_len, stride) = (layout.glwe.lwe_dimension() as usize, packed_input_bytes(layout));
         let rows = self.circuit.gadget.as_ref().map_or(0, |gadget| gadget.rows(&layout.glwe)) as u64;
-        let mut glwe = zeros(layout.glwe.ciphertext_len());
-        let (masks, body) = glwe.split_at_mut(mask_len);
-        self.masks.fill((u64::from(layout.selectors) * rows + u64::from(input)) * mask_len as u64, masks);
+        let mask = (u64::from(layout.selectors) * rows + u64::from(input)) * mask_len as u64;
         let start = u64::from(layout.selectors) * selector_bytes(layout) + u64::from(input) * stride;
-        bits::unpack(self.bytes(start, stride), layout.body_bits, body);
+        let bodies = (self.bytes(start, stride), layout.body_bits);
+        self.input((mask, mask_len), bodies, layout.glwe.polynomial_size as usize)
+    }
+
+    /// A GLWE ciphertext of `size` coefficients: masks from this word of the stream on, bodies of these many bits.
+    fn input(&self, (mask, mask_len): (u64, usize), (bodies, bits): (&[u8], u32), size: usize) -> ABox<[u64]> {
+        let mut glwe = zeros(mask_len + size);
+        let (masks, body) = glwe.split_at_mut(mask_len);
+        self.masks.fill(mask, masks);
+        bits::unpack(bodies, bits, body);
         glwe
     }
 }

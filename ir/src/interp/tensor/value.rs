@@ -1,6 +1,6 @@
 //! A tensor in memory.
 
-use crate::stage::tensor::Element;
+use crate::stage::tensor::{Dim, Element, TensorType};
 
 /// Row-major data of one element type.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,6 +79,16 @@ impl TensorValue {
     /// A tensor of 32-bit floats.
     pub fn f32(shape: Vec<usize>, data: Vec<f32>) -> Self {
         TensorValue { shape, data: Data::F32(data) }
+    }
+
+    /// Floats in the shape of a type, with this many rows: 64-bit where the type says so, else 32-bit.
+    pub fn of_type(ty: &TensorType, rows: usize, data: Vec<f64>) -> Self {
+        let shape = ty.shape.iter().map(|dim| if let Dim::Fixed(size) = dim { *size } else { rows }).collect();
+        let data = match ty.element {
+            Element::F64 => Data::F64(data),
+            _ => Data::F32(data.into_iter().map(|x| x as f32).collect()),
+        };
+        TensorValue { shape, data }
     }
 
     /// Rows (the first dimension), or 1 for a scalar.

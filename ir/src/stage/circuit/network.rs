@@ -2,7 +2,7 @@
 
 use super::{CircuitOp, CircuitType, Log2Std};
 use crate::noise::bootstrap as noise_of;
-use crate::params::{BootstrapParams, GadgetParams, GlweParams, LweParams};
+use crate::params::{BootstrapParams, GadgetParams, LweParams};
 use crate::stage::quant::{matrix_ranges, table_ranges};
 
 /// Share of the half torus that the arguments of a bootstrap, and of the torus that results, may fill: the rest keeps
@@ -154,11 +154,4 @@ pub(super) fn bootstrap(op: &CircuitOp, argument: &CircuitType, rest: &[&Circuit
         _ => return Err("operands are an argument, `params` and `bootstrap_params`".to_owned()),
     };
     Ok(CircuitType::Lwe { ranges, log2_unit: Log2Std(unit.log2()), small: false, noise })
-}
-
-/// Variance at the argument of a bootstrap's table, as a fraction of the squared torus: the argument's own, the keyswitch's
-/// (unless under the small key), and the modulus switch's.
-pub fn argument_variance(glwe: &GlweParams, params: &BootstrapParams, own: f64, small: bool) -> f64 {
-    let keyswitch = if small { 0.0 } else { noise_of::keyswitch(glwe, params) };
-    own + keyswitch + noise_of::modulus_switch(glwe, &params.lwe)
 }

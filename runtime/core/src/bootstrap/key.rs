@@ -2,17 +2,18 @@
 
 use super::rotation::BlindRotation;
 use crate::external::{Gadget, zeros};
+use crate::prepare::Expansion;
 use rayon::prelude::*;
 use tacit_ir::artifact::v1::{
     SEED_BYTES, bootstrapping_key_bytes, bootstrapping_row_bytes, evaluation_key_bytes, key_body_bits,
 };
 use tacit_ir::artifact::{CircuitDigest, Kind, SectionId, View, decode};
 use tacit_ir::diag::{Code, Diagnostic, Result};
-use tacit_ir::params::{BootstrapParams, GadgetParams};
+use tacit_ir::params::BootstrapParams;
 use tacit_ir::plan::Layout;
 use tacit_torus::fft::Fft;
 use tacit_torus::masks::MaskStream;
-use tacit_torus::{ABox, bits, c64};
+use tacit_torus::{ABox, c64};
 
 /// What the server needs to bootstrap: a bootstrapping key, and a keyswitching key where a value needs it.
 #[derive(Debug)]
@@ -25,7 +26,6 @@ pub struct EvaluationKey {
     pub(super) ggsws: Vec<ABox<[c64]>>,
     /// For each bit of the flattened GLWE key and each level, the most significant first, an LWE ciphertext of n+1 words.
     pub(super) keyswitch: ABox<[u32]>,
-    pub(super) keyswitch_gadget: Option<GadgetParams>,
 }
 
 impl EvaluationKey {
@@ -62,23 +62,22 @@ impl EvaluationKey {
         let gadget = Gadget::new(&params.gadget);
         let fft = Fft::new(layout.glwe.polynomial_size as usize);
         let row_bytes = bootstrapping_row_bytes(layout, &params) as usize;
+        let body_bits = key_body_bits(layout);
         let ggsws = bootstrapping
             .par_chunks_exact(row_bytes)
             .enumerate()
-            .map(|(at, bodies)| ggsw(layout, &gadget, &fft, &masks, at, bodies))
+            .map_init(
+                || Expansion::new(&layout.glwe, &gadget, &fft),
+                |expansion, (at, bodies)| {
+                    let mut ggsw = zeros(gadget.fourier_len(&layout.glwe));
+                    expansion.ggsw(&masks, at as u64, (bodies, body_bits), &mut ggsw, |_, _| {});
+                    ggsw
+                },
+            )
             .collect();
         let keyswitch = keyswitching_key(layout, &params, &masks, keyswitching);
         let rotation = BlindRotation::new(&layout.glwe, &params);
-        let keyswitch_gadget = params.keyswitch;
-        Ok(EvaluationKey {
-            digest: *digest,
-            layout: layout.clone(),
-            params,
-            rotation,
-            ggsws,
-            keyswitch,
-            keyswitch_gadget,
-        })
+        Ok(EvaluationKey { digest: *digest, layout: layout.clone(), params, rotation, ggsws, keyswitch })
     }
 
     /// The circuit the key was made for.
@@ -90,29 +89,6 @@ impl EvaluationKey {
     pub(crate) fn is_for(&self, layout: &Layout, digest: &CircuitDigest) -> bool {
         self.digest == *digest && self.layout == *layout
     }
-}
-
-/// One GGSW: masks from the stream, bodies unpacked, all transformed.
-fn ggsw(layout: &Layout, gadget: &Gadget, fft: &Fft, masks: &MaskStream, at: usize, bodies: &[u8]) -> ABox<[c64]> {
-    let glwe = &layout.glwe;
-    let (n, mask_len) = (glwe.polynomial_size as usize, glwe.lwe_dimension() as usize);
-    let rows = gadget.rows(glwe);
-    let mut scratch = fft.scratch();
-    let mut unpacked = vec![0u64; rows * n];
-    bits::unpack(bodies, key_body_bits(layout), &mut unpacked);
-    let mut ciphertext = vec![0u64; mask_len + n];
-    let mut transform = vec![c64::default(); fft.fourier_size()];
-    let mut out = zeros(gadget.fourier_len(glwe));
-    for (row, body) in unpacked.chunks_exact(n).enumerate() {
-        let (mask, last) = ciphertext.split_at_mut(mask_len);
-        masks.fill((at * rows + row) as u64 * mask_len as u64, mask);
-        last.copy_from_slice(body);
-        for (column, poly) in ciphertext.chunks_exact(n).enumerate() {
-            fft.forward_torus(&mut transform, poly, &mut scratch);
-            gadget.set(&mut out, &transform, row, column, rows);
-        }
-    }
-    out
 }
 
 /// The keyswitching key: 32-bit bodies as they travel, masks the top halves of the stream's words.
