@@ -96,8 +96,8 @@ fn encrypted_networks_agree_with_the_simulation() {
         let compiled = example.compile(&Options::default()).unwrap();
         let layout = &compiled.artifact.client.layout;
         assert!(layout.glwe.is_secure() && layout.bootstrap.is_none_or(|params| params.lwe.is_secure()));
-        let counts = compiled.artifact.plan.as_ref().unwrap().counts();
-        let rows = if counts.bootstraps > 100 { 2 } else { 12 };
+        // Errors of one row's outputs are not independent, so rows are what counts.
+        let rows = 12;
         let codec = Codec::new(&compiled.artifact).unwrap();
         let inputs = first_rows(&example.inputs(&codec).unwrap(), rows);
         let batch = codec.encode(&inputs).unwrap();
@@ -105,7 +105,7 @@ fn encrypted_networks_agree_with_the_simulation() {
             encrypted_predictions(&compiled.artifact, &codec, &inputs, &ProgressBar::hidden()).unwrap();
         let outputs = codec.decode(&evaluation.results, &passed).unwrap();
         let agreed = agreement(&classes(&outputs), &expected(&example)[..rows]);
-        assert!(agreed >= 0.9 || rows < 12 && agreed >= 0.5, "{}: {agreed}", example.name);
+        assert!(agreed >= 0.9, "{}: {agreed}", example.name);
         let clear = evaluate(&compiled.artifact, &batch, None);
         let deviation = |found: &[Vec<Vec<u64>>]| {
             let pairs = found.iter().flatten().flatten().zip(clear.iter().flatten().flatten());
@@ -114,7 +114,9 @@ fn encrypted_networks_agree_with_the_simulation() {
             (squares.iter().sum::<f64>() / squares.len() as f64).sqrt()
         };
         let mut draw = |std: f64| std * rng.sample::<f64, _>(StandardNormal);
-        let simulated = deviation(&evaluate(&compiled.artifact, &batch, Some(&mut draw)));
+        let simulations: Vec<_> =
+            (0..10).map(|_| deviation(&evaluate(&compiled.artifact, &batch, Some(&mut draw)))).collect();
+        let simulated = (simulations.iter().map(|std| std * std).sum::<f64>() / 10.0).sqrt();
         let measured = deviation(&evaluation.results);
         let ratio = measured / simulated;
         assert!((0.5..1.5).contains(&ratio), "{}: measured {measured:e}, simulated {simulated:e}", example.name);
