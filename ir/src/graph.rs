@@ -3,6 +3,7 @@
 //! Invariant: a node comes after every node it uses, so the arena order is a topological order.
 
 use crate::attr::OpSet;
+use crate::diag::{Code, Diagnostic};
 use std::fmt;
 
 /// A value, and the node that defines it. Prints as `%3`.
@@ -137,6 +138,30 @@ impl<S: Stage> Graph<S> {
         self.nodes.push(Node { op, operands, ty });
         self.locs.push(loc);
         Ok(id)
+    }
+
+    /// Derives every type anew, ranges and noise included, and compares it with the stored one.
+    ///
+    /// # Errors
+    /// [`Code::IrInvalid`], with the place of the first node that does not agree.
+    pub fn verify(&self) -> crate::diag::Result<()> {
+        for id in self.values() {
+            let Node { op, operands, ty } = self.node(id);
+            let wrong =
+                |why: String| Diagnostic::new(Code::IrInvalid, format!("{id}: {why}")).at(self.loc(id).to_string());
+            if let Some(late) = operands.iter().find(|operand| **operand >= id) {
+                return Err(wrong(format!("operand {late} is not defined before its use")));
+            }
+            let types: Vec<&S::Type> = operands.iter().map(|operand| &self.node(*operand).ty).collect();
+            let derived = S::infer(op, &types, Some(ty)).map_err(wrong)?;
+            if !S::agrees(ty, &derived) {
+                return Err(wrong(format!("the type is `{ty}`, the derived one `{derived}`")));
+            }
+        }
+        match self.outputs.iter().find(|(_, id)| id.index() >= self.nodes.len()) {
+            Some((name, _)) => Err(Diagnostic::new(Code::IrInvalid, format!("output `{name}` is not defined"))),
+            None => Ok(()),
+        }
     }
 
     /// Names a value as an output; outputs keep their order.

@@ -104,7 +104,7 @@ pub(super) fn html(artifact: &Artifact, file_bytes: u64) -> Result<String> {
             .decoders
             .iter()
             .zip(&report.log2_noise)
-            .map(|(decoder, &noise)| budget(decoder, noise))
+            .map(|(decoder, &noise)| budget(decoder, noise, client.failure_bits))
             .collect(),
         parameters: Parameters {
             k: glwe.dimension,
@@ -184,8 +184,12 @@ fn operations(graph: &RawGraph) -> Vec<(String, usize)> {
 }
 
 /// What the noise of a result is to be compared with: half a step where decoding rounds, and else its size in outputs.
-fn budget(decoder: &Decoder, log2_std: f64) -> Noise {
+fn budget(decoder: &Decoder, log2_std: f64, failure_bits: u32) -> Noise {
     let step = decoder.step.iter().fold(0.0, |largest: f64, step| largest.max(step.abs()));
+    let bound = |std: f64| {
+        let bound = noise::sigmas_for_failure(f64::from(failure_bits)) * std;
+        format!("standard deviation {std:.2e}, and below {bound:.2e} but for 2^-{failure_bits}")
+    };
     let (budget, margin, meaning) = match decoder.scale {
         Scale::Integers { log2_delta, exact: true } => {
             let half = f64::from(log2_delta) - 65.0;
@@ -201,7 +205,7 @@ fn budget(decoder: &Decoder, log2_std: f64) -> Noise {
         Scale::Integers { log2_delta, exact: false } => {
             let unit = f64::from(log2_delta) - 64.0;
             let std = (log2_std - unit).exp2() * step;
-            (format!("2^{unit:.2} (one step)"), String::new(), format!("standard deviation {std:.3e} in outputs"))
+            (format!("2^{unit:.2} (one step)"), String::new(), format!("in outputs: {}", bound(std)))
         }
         Scale::Torus { unit } => {
             let std = (log2_std - unit.log2()).exp2() * step;
@@ -214,7 +218,7 @@ fn budget(decoder: &Decoder, log2_std: f64) -> Noise {
         Scale::Reals { log2_amplitude, .. } => {
             let unit = f64::from(log2_amplitude) - 64.0;
             let std = (log2_std - unit).exp2() * step;
-            let meaning = format!("standard deviation {std:.3e} in outputs for inputs of size 1");
+            let meaning = format!("in outputs, for inputs of size 1: {}", bound(std));
             (format!("2^{unit:.2} (an input of size 1)"), String::new(), meaning)
         }
     };

@@ -82,6 +82,18 @@ pub fn parse_ir(source: &str) -> Result<Ir> {
     }
 }
 
+/// Derives all types, ranges and noise anew and compares.
+///
+/// # Errors
+/// [`Code::IrInvalid`].
+pub fn verify(ir: &Ir) -> Result<()> {
+    match ir {
+        Ir::Tensor(graph) => graph.verify(),
+        Ir::Quant(graph) => graph.verify(),
+        Ir::Circuit(graph) => graph.verify(),
+    }
+}
+
 /// What passes may consult, and where they count what they did.
 #[derive(Debug)]
 pub struct PassCx<'a> {
@@ -158,6 +170,8 @@ pub fn run_passes(
         let start = Instant::now();
         ir = (pass.run)(ir, cx)?;
         let time = start.elapsed();
+        verify(&ir)
+            .map_err(|why| Diagnostic::internal(format!("what `{name}` made does not verify: {}", why.message)))?;
         if let Some(to) = pass.info.to
             && ir.stage() != to
         {

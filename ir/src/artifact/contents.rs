@@ -5,6 +5,10 @@ use crate::attr::{Attr, AttrMap, OpSet};
 use crate::diag::{Code, Diagnostic, Result};
 use crate::graph::{Graph, Loc, Stage, ValueId};
 use crate::plan::{Layout, Plan};
+use crate::stage::circuit::{Circuit, CircuitType};
+use crate::stage::quant::Quant;
+use crate::stage::tensor::Tensor;
+use crate::text;
 use serde::{Deserialize, Serialize};
 
 /// A node in generic form.
@@ -258,6 +262,44 @@ impl Artifact {
         Ok(Container { kind, digest: self.digest, sections }.write())
     }
 
+    /// Checks what no digest of the circuit covers: the IR text verifies, with all types, ranges and noise derived anew,
+    /// and the report claims the noise that follows from it.
+    ///
+    /// # Errors
+    /// [`Code::NotConformant`], with the stage and the line.
+    pub fn verify(&self) -> Result<()> {
+        for (stage, source) in &self.text {
+            let checked = match stage.as_str() {
+                Tensor::NAME => text::parse::<Tensor>(source).map(drop),
+                Quant::NAME => text::parse::<Quant>(source).map(drop),
+                Circuit::NAME => text::parse::<Circuit>(source).and_then(|graph| self.check_noise(&graph)),
+                other => Err(Diagnostic::new(Code::NotConformant, format!("`{other}` is not a stage"))),
+            };
+            checked.map_err(|why| {
+                let place = why.place.map_or(String::new(), |place| format!(", {place}"));
+                Diagnostic::new(Code::NotConformant, why.message).at(format!("{stage} text{place}"))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn check_noise(&self, graph: &Graph<Circuit>) -> Result<()> {
+        let derived: Vec<f64> = graph
+            .values()
+            .filter_map(|id| match &graph.node(id).ty {
+                CircuitType::Glwe { noise: Some(noise), .. } => Some(noise.0),
+                _ => None,
+            })
+            .collect();
+        let claimed = self.report.as_ref().map_or(&[][..], |report| &report.log2_noise);
+        let agree = |(a, b): (&f64, &f64)| a == b || (a - b).abs() <= 0.01;
+        if claimed.len() == derived.len() && claimed.iter().zip(&derived).all(agree) {
+            return Ok(());
+        }
+        let message = format!("the report claims noise 2^{claimed:?}, the circuit has 2^{derived:?}");
+        Err(Diagnostic::new(Code::NotConformant, message))
+    }
+
     /// Reads a file and checks its contents.
     ///
     /// # Errors
@@ -277,6 +319,7 @@ impl Artifact {
             artifact.plan = Some(plan);
             artifact.report = Some(decode(file.section(SectionId::REPORT)?)?);
             artifact.text = decode(file.section(SectionId::TEXT)?)?;
+            artifact.verify()?;
         }
         Ok(artifact)
     }

@@ -1,0 +1,116 @@
+//! Commands as users run them: options from a file, Parquet inputs, the report, and tampered IR text.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/iris_decision_tree");
+
+fn tacit(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tacit")).args(args).current_dir(folder).output().expect("the binary runs")
+}
+
+fn ok(folder: &Path, args: &[&str]) -> String {
+    let output = tacit(folder, args);
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The text of the error, its lines joined.
+fn refused(folder: &Path, args: &[&str], code: &str, exit: i32) -> String {
+    let output = tacit(folder, args);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(exit), "{args:?}: {text}");
+    assert!(text.contains(code), "{args:?} should say {code}: {text}");
+    text.split(|c: char| c.is_whitespace() || c == '│').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+fn compiled() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    ok(folder.path(), &["compile", &format!("{EXAMPLE}/model.onnx"), "-o", "m.tacit"]);
+    folder
+}
+
+#[test]
+fn options_come_from_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let model = format!("{EXAMPLE}/model.onnx");
+    std::fs::write(at.join("o.toml"), "failure-bits = 30\nthermometer = false\n").unwrap();
+    let compile = ["compile", &model, "-o", "m.tacit", "--spec", "o.toml", "--json"];
+    assert!(ok(at, &compile).contains("\"failure_bits\": 30"));
+    assert!(ok(at, &[&compile[..], &["--set", "failure-bits=50"]].concat()).contains("\"failure_bits\": 50"));
+    std::fs::write(at.join("o.toml"), "failure-bits = 30\n\nbits = 3\n").unwrap();
+    let why = refused(at, &compile, "E0801", 2);
+    assert!(why.contains("o.toml: line 3, column 1"), "{why}");
+    assert!(why.contains("options are: encoding"), "{why}");
+}
+
+#[test]
+fn the_report_is_one_page() {
+    let folder = compiled();
+    let at = folder.path();
+    ok(at, &["inspect", "m.tacit", "--report", "m.html"]);
+    let page = std::fs::read_to_string(at.join("m.html")).unwrap();
+    for part in
+        ["decide", "R1", "noise[2^-", "Parameter card", "use-thermometer", "IND-CPA^D", "p_error = 2^-40", "query"]
+    {
+        assert!(page.contains(part), "no `{part}` in the report");
+    }
+    for banned in ["<script", "http://", "https://", "src=", "@import"] {
+        assert!(!page.contains(banned), "`{banned}` in the report");
+    }
+    let layout: serde_json::Value = serde_json::from_str(&ok(at, &["inspect", "m.tacit", "--json"])).unwrap();
+    assert!(page.contains(&format!("<td>{}</td>", layout["parameters"]["lwe_dimension"])));
+    ok(at, &["client-artifact", "m.tacit", "-o", "c.tacit"]);
+    refused(at, &["inspect", "c.tacit", "--report", "c.html"], "E0605", 1);
+    refused(at, &["inspect", "m.tacit", "--report", "no/folder/m.html"], "E0005", 1);
+    assert!(!at.join("c.html").exists());
+}
+
+#[test]
+fn parquet_tables_are_inputs() {
+    use parquet::data_type::FloatType;
+    let folder = compiled();
+    let at = folder.path();
+    let npy = format!("{EXAMPLE}/x_test.npy");
+    let rows = tacit::data::read_npy(Path::new(&npy)).unwrap();
+    let (columns, data) = (rows.columns(), rows.to_f32().unwrap());
+    let names: Vec<String> = (0..columns).map(|column| format!("REQUIRED FLOAT c{column};")).collect();
+    let schema = parquet::schema::parser::parse_message_type(&format!("message t {{ {} }}", names.concat())).unwrap();
+    let file = File::create(at.join("x.parquet")).unwrap();
+    let mut writer = parquet::file::writer::SerializedFileWriter::new(file, Arc::new(schema), Arc::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    for number in 0..columns {
+        let values: Vec<f32> = data.iter().skip(number).step_by(columns).copied().collect();
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<FloatType>().write_batch(&values, None, None).unwrap();
+        column.close().unwrap();
+    }
+    group.close().unwrap();
+    writer.close().unwrap();
+    for (input, output) in [(npy.as_str(), "a.npz"), ("x.parquet", "b.npz")] {
+        ok(at, &["predict", "m.tacit", "--mode", "clear", "--input", input, "-o", output]);
+    }
+    assert_eq!(std::fs::read(at.join("a.npz")).unwrap(), std::fs::read(at.join("b.npz")).unwrap());
+    std::fs::write(at.join("text.parquet"), "a,b\n1,2\n").unwrap();
+    refused(at, &["predict", "m.tacit", "--input", "text.parquet"], "E0006", 1);
+}
+
+#[test]
+fn tampered_ir_text_is_refused_with_its_line() {
+    let folder = compiled();
+    let at = folder.path();
+    let text = ok(at, &["inspect", "m.tacit", "--ir", "circuit"]);
+    std::fs::write(at.join("m.tir"), &text).unwrap();
+    ok(at, &["opt", "m.tir", "--passes", "share-nodes"]);
+    let (before, range) = text.split_once("range[").unwrap();
+    std::fs::write(at.join("m.tir"), format!("{before}range[-1000..{range}")).unwrap();
+    let why = refused(at, &["opt", "m.tir", "--passes", "share-nodes"], "E040", 1);
+    assert!(why.contains("m.tir: line "), "{why}");
+    let (before, noise) = text.split_once("noise[2^-").unwrap();
+    std::fs::write(at.join("m.tir"), format!("{before}noise[2^-1{noise}")).unwrap();
+    let why = refused(at, &["opt", "m.tir"], "E0405", 1);
+    assert!(why.contains("the derived one"), "{why}");
+}
