@@ -44,7 +44,7 @@ fn options_come_from_a_file() {
     std::fs::write(at.join("o.toml"), "failure-bits = 30\n\nbits = 3\n").unwrap();
     let why = refused(at, &compile, "E0801", 2);
     assert!(why.contains("o.toml: line 3, column 1"), "{why}");
-    assert!(why.contains("options are: encoding"), "{why}");
+    assert!(why.contains("options are: activation-bits"), "{why}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What primitives cost: microseconds on one core, and bytes on the wire.
 //!
 //! The shapes of the formulas are those of the algorithms; the constants are fitted to
-//! `cargo bench -p tacit-runtime --bench primitives` and `-p tacit-client --bench encryption` (one thread of a 2-core AMD
+//! `cargo bench -p tacit-runtime --bench primitives`, `--bench bootstrap` and `-p tacit-client --bench encryption` (one thread of a 2-core AMD
 //! EPYC with AVX2 and without AVX-512). They rank parameter sets; predictions are printed beside measurements.
 
 use crate::params::{BootstrapParams, GadgetParams, GlweParams};
@@ -14,10 +14,12 @@ const FFT_NS: f64 = 0.136;
 /// Nanoseconds of one complex multiply-add of an external product, per N. With the selector in the second cache it is
 /// 0.29, streamed from memory 0.7; circuits have more selectors than the cache holds and use some of them often.
 const POINTWISE_NS: f64 = 0.5;
-/// The same where a key is read once for several ciphertexts.
-const BATCHED_POINTWISE_NS: f64 = 0.3;
+/// Nanoseconds of one N log2 N step of the FFTs of a blind rotation, conversions included.
+const ROTATION_FFT_NS: f64 = 0.152;
+/// Nanoseconds of one complex multiply-add of a blind rotation, per N, with the key read once for a batch.
+const ROTATION_POINTWISE_NS: f64 = 0.19;
 /// Nanoseconds of one 32-bit multiply-add of a batched keyswitch.
-const KEYSWITCH_NS: f64 = 0.15;
+const KEYSWITCH_NS: f64 = 0.044;
 /// Nanoseconds per coefficient of a ciphertext that a form term reads and adds.
 const TERM_NS: f64 = 0.23;
 /// Nanoseconds of expanding and transforming one coefficient of a selector.
@@ -51,14 +53,14 @@ pub fn encrypt_selector_us(glwe: &GlweParams, gadget: &GadgetParams) -> f64 {
 }
 
 /// Microseconds of one blind rotation, in a batch that reads the key once for several ciphertexts: for each block of key
-/// bits `(k+1)(l+1)` FFTs, and for each bit the products with its GGSW and with `X^a - 1`.
+/// bits `(k+1)(l+1)` FFTs, and pointwise products with each bit's GGSW and with the digits.
 pub fn bootstrap_us(glwe: &GlweParams, params: &BootstrapParams) -> f64 {
     let n = f64::from(glwe.polynomial_size);
     let (size, levels) = (f64::from(glwe.dimension) + 1.0, f64::from(params.gadget.levels));
-    let blocks = f64::from(params.lwe.dimension) / f64::from(params.lwe.block);
-    let ffts = size * (levels + 1.0) * FFT_NS * n * n.log2();
-    let products = f64::from(params.lwe.block) * size * (size * levels + 1.0) * BATCHED_POINTWISE_NS * n;
-    blocks * (ffts + products) / 1000.0
+    let block = f64::from(params.lwe.block);
+    let ffts = size * (levels + 1.0) * ROTATION_FFT_NS * n * n.log2();
+    let products = (block + 1.0) * size * size * levels * ROTATION_POINTWISE_NS * n;
+    f64::from(params.lwe.dimension) / block * (ffts + products) / 1000.0
 }
 
 /// Microseconds of one keyswitch from the flattened GLWE key to the small key, in a batch.

@@ -49,6 +49,11 @@ pub struct BootstrapParams {
     pub small_dimension: u32,
 }
 
+impl BootstrapParams {
+    /// The largest k that blind rotations are written for.
+    pub const MAX_GLWE_DIMENSION: u32 = 4;
+}
+
 impl LweParams {
     /// The parameters of this dimension with the least noise allowed.
     ///

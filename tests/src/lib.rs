@@ -1,5 +1,7 @@
 //! What cross-crate tests share: the examples with onnxruntime's outputs, and comparing with them.
 
+pub mod timing;
+
 use indexmap::IndexMap;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

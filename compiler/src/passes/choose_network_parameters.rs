@@ -188,6 +188,9 @@ fn bootstraps(glwe: &GlweParams, needs: &Needs) -> Vec<Option<BootstrapParams>> 
     if needs.bootstraps == 0 {
         return vec![None];
     }
+    if glwe.dimension > BootstrapParams::MAX_GLWE_DIMENSION {
+        return Vec::new();
+    }
     let mut all = Vec::new();
     // Inputs under the small key want a dimension of few polynomials of a power of two.
     let dimensions: Vec<u32> = if needs.small { vec![768, 960, 1152] } else { (600..=1200).step_by(24).collect() };

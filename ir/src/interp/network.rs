@@ -10,12 +10,15 @@ fn wrong<T>(why: impl Into<String>) -> Result<T> {
     Err(Diagnostic::new(Code::NotConformant, why))
 }
 
-pub(super) fn check_layout(params: Option<&BootstrapParams>, small_inputs: u32) -> Result<()> {
+pub(super) fn check_layout(params: Option<&BootstrapParams>, dimension: u32, small_inputs: u32) -> Result<()> {
     let Some(BootstrapParams { lwe, keyswitch, gadget, small_dimension }) = params else {
         return if small_inputs > 0 { wrong("inputs under a small key without one") } else { Ok(()) };
     };
     if !lwe.log2_std.is_finite() || !lwe.is_secure() || lwe.log2_std > -2.0 {
         return wrong(format!("noise 2^{} at dimension {} is below 128 bits of security", lwe.log2_std, lwe.dimension));
+    }
+    if dimension > BootstrapParams::MAX_GLWE_DIMENSION {
+        return wrong(format!("bootstraps at k={dimension}"));
     }
     for gadget in keyswitch.iter().chain([gadget]) {
         super::plan::check_gadget(gadget)?;

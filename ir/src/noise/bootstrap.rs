@@ -4,6 +4,9 @@
 use super::{external_product, external_product_parts, rounding};
 use crate::params::{BootstrapParams, GadgetParams, GlweParams};
 
+/// What the FFT adds for one bit of a block, over what it adds in one external product.
+const BLOCK_FFT: f64 = 3.2;
+
 /// Variance of a table rotated by this many selectors: each rotation is one external product with the selector, and adds
 /// its noise.
 pub fn rotations(glwe: &GlweParams, gadget: &GadgetParams, count: f64) -> f64 {
@@ -46,12 +49,12 @@ pub fn argument(glwe: &GlweParams, params: &BootstrapParams, own: f64, small: bo
 ///
 /// In a block the accumulator is decomposed once, and `sum_i (X^a_i - 1) GGSW(s_i)` applied to it: each of the block's GGSWs
 /// contributes its rows' noise through a factor `X^a - 1`, which doubles it; the decomposition's rounding arrives where
-/// one of the bits is 1, doubled too. Block 1 differs: there `X^a - 1` is applied before the decomposition.
+/// one of the bits is 1, doubled too. The FFT's part is fitted (`spec/noise.md`). Block 1 differs: there `X^a - 1` is applied before the decomposition.
 pub fn blind_rotation(glwe: &GlweParams, params: &BootstrapParams) -> f64 {
     let lwe = &params.lwe;
     let parts =
         external_product_parts(glwe, &params.gadget, glwe.variance() + rounding(super::body_bits(glwe.log2_std)));
     let bits = f64::from(lwe.dimension);
     let ones = bits * lwe.density();
-    2.0 * (bits * (parts.rows + parts.fft) + ones * parts.decomposition) + lwe_rounding(glwe)
+    bits * (2.0 * parts.rows + BLOCK_FFT * parts.fft) + 2.0 * ones * parts.decomposition + lwe_rounding(glwe)
 }

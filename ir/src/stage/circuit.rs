@@ -189,6 +189,21 @@ define_ops! {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Log2Std(pub f64);
 
+impl Log2Std {
+    /// Whether the two print alike, about; no noise (minus infinity) is near no noise.
+    fn is_near(&self, other: &Log2Std) -> bool {
+        self.0 == other.0 || (self.0 - other.0).abs() <= 0.01
+    }
+}
+
+fn same_noise(a: Option<&Log2Std>, b: Option<&Log2Std>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => a.is_near(b),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
 /// What is known of a value of the encrypted stage.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CircuitType {
@@ -425,25 +440,15 @@ impl Stage for Circuit {
                 CircuitType::Lwe { ranges, log2_unit, small, noise },
                 CircuitType::Lwe { ranges: new_ranges, log2_unit: new_unit, small: new_small, noise: new_noise },
             ) => {
-                let near = |a: &Log2Std, b: &Log2Std| (a.0 - b.0).abs() <= 0.01;
-                let noise_agrees = match (noise, new_noise) {
-                    (Some(old), Some(new)) => near(old, new),
-                    (None, None) => true,
-                    _ => false,
-                };
-                ranges == new_ranges && small == new_small && near(log2_unit, new_unit) && noise_agrees
+                ranges == new_ranges
+                    && small == new_small
+                    && log2_unit.is_near(new_unit)
+                    && same_noise(noise.as_ref(), new_noise.as_ref())
             }
             (
                 CircuitType::Glwe { ranges, slots, noise },
                 CircuitType::Glwe { ranges: new_ranges, slots: new_slots, noise: new_noise },
-            ) => {
-                let noise_agrees = match (noise, new_noise) {
-                    (Some(old), Some(new)) => (old.0 - new.0).abs() <= 0.01,
-                    (None, None) => true,
-                    _ => false,
-                };
-                slots == new_slots && ranges == new_ranges && noise_agrees
-            }
+            ) => slots == new_slots && ranges == new_ranges && same_noise(noise.as_ref(), new_noise.as_ref()),
             _ => declared == inferred,
         }
     }

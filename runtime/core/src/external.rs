@@ -88,7 +88,7 @@ impl Gadget {
         let columns = ggsw.chunks_exact(ggsw.len() / (out.len() / n));
         for (poly, column) in out.chunks_exact_mut(n).zip(columns) {
             dot(sum, column, digits);
-            fft.add_inverse(poly, sum, 0, fft_scratch);
+            fft.add_inverse_rounded(poly, sum, fft_scratch);
         }
     }
 }

@@ -100,7 +100,6 @@ struct Row<'a> {
 
 /// Working memory for seeded GGSW ciphertexts; one per thread.
 pub(crate) struct Expansion<'a> {
-    gadget: &'a Gadget,
     fft: &'a Fft,
     rows: usize,
     /// One GLWE ciphertext.
@@ -111,10 +110,9 @@ pub(crate) struct Expansion<'a> {
 }
 
 impl<'a> Expansion<'a> {
-    pub(crate) fn new(glwe: &GlweParams, gadget: &'a Gadget, fft: &'a Fft) -> Self {
+    pub(crate) fn new(glwe: &GlweParams, gadget: &Gadget, fft: &'a Fft) -> Self {
         let rows = gadget.rows(glwe);
         Expansion {
-            gadget,
             fft,
             rows,
             glwe: zeros(glwe.ciphertext_len()),
@@ -124,14 +122,14 @@ impl<'a> Expansion<'a> {
         }
     }
 
-    /// GGSW number `at` of a seed: bodies of `bits` bits unpacked, masks from the stream, all transformed to `out` in the
-    /// layout of [`Gadget::set`]. `see` gets each row's number and its GLWE ciphertext.
+    /// GGSW number `at` of a seed: bodies of `bits` bits unpacked, masks from the stream. `put` gets the transform of each
+    /// polynomial with its row and column, `see` each row's number and its GLWE ciphertext.
     pub(crate) fn ggsw(
         &mut self,
         masks: &MaskStream,
         at: u64,
         (bodies, bits): (&[u8], u32),
-        out: &mut [c64],
+        mut put: impl FnMut(&[c64], usize, usize),
         mut see: impl FnMut(usize, &[u64]),
     ) {
         let n = self.fft.polynomial_size();
@@ -143,7 +141,7 @@ impl<'a> Expansion<'a> {
             last.copy_from_slice(body);
             for (column, poly) in self.glwe.chunks_exact(n).enumerate() {
                 self.fft.forward_torus(&mut self.fourier, poly, &mut self.scratch);
-                self.gadget.set(out, &self.fourier, row, column, self.rows);
+                put(&self.fourier, row, column);
             }
             see(row, &self.glwe);
         }
@@ -164,7 +162,9 @@ impl Row<'_> {
         let mut ggsw = self.circuit.selector_pool.take(gadget.fourier_len(&layout.glwe));
         let mut kept = None;
         let wanted = self.circuit.bit_rows.contains_key(&selector);
-        expansion.ggsw(&self.masks, u64::from(selector), (bodies, layout.body_bits), &mut ggsw, |row, glwe| {
+        let rows = gadget.rows(&layout.glwe);
+        let put = |transform: &[c64], row, column| gadget.set(&mut ggsw, transform, row, column, rows);
+        expansion.ggsw(&self.masks, u64::from(selector), (bodies, layout.body_bits), put, |row, glwe| {
             // Level matrices begin with the least significant level; the body row is the last of its matrix.
             if wanted && row == layout.glwe.dimension as usize {
                 let mut copy = zeros(glwe.len());

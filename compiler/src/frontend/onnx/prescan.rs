@@ -82,10 +82,14 @@ pub(super) fn check(bytes: &[u8], limits: &ImportLimits) -> Result<()> {
     // A field number 1 to 26 in the first tag is all that the format gives to recognise a model by.
     let looks_right = bytes.first().is_some_and(|&tag| matches!(tag & 7, 0 | 2) && (1..=26).contains(&(tag >> 3)));
     if !looks_right {
-        return Err(Diagnostic::new(Code::NotOnnx, "the file is not an ONNX protobuf")
-            .help("give a file that was written by skl2onnx, onnxmltools or torch.onnx"));
+        return Err(not_onnx("it does not begin as a protobuf does"));
     }
     walk(bytes, Kind::Model, 0, &mut limits.max_nodes.saturating_mul(MESSAGES_PER_NODE))
+}
+
+fn not_onnx(why: &str) -> Diagnostic {
+    Diagnostic::new(Code::NotOnnx, format!("the file is not an ONNX model: {why}"))
+        .help("give a file that was written by skl2onnx, onnxmltools or torch.onnx")
 }
 
 fn walk(mut rest: &[u8], kind: Kind, depth: usize, messages: &mut usize) -> Result<()> {
@@ -112,8 +116,7 @@ fn walk(mut rest: &[u8], kind: Kind, depth: usize, messages: &mut usize) -> Resu
                 }
             }
             other => {
-                let message = format!("field {field} has wire type {other}, which ONNX never uses");
-                return Err(Diagnostic::new(Code::NotOnnx, message));
+                return Err(not_onnx(&format!("field {field} has wire type {other}, which ONNX never uses")));
             }
         }
     }

@@ -1,7 +1,8 @@
 //! The evaluation key: read, checked, expanded from its seed and transformed.
 
+use super::keyswitch::KeyswitchKey;
 use super::rotation::BlindRotation;
-use crate::external::{Gadget, zeros};
+use crate::external::zeros;
 use crate::prepare::Expansion;
 use rayon::prelude::*;
 use tacit_ir::artifact::v1::{
@@ -11,7 +12,6 @@ use tacit_ir::artifact::{CircuitDigest, Kind, SectionId, View, decode};
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::params::BootstrapParams;
 use tacit_ir::plan::Layout;
-use tacit_torus::fft::Fft;
 use tacit_torus::masks::MaskStream;
 use tacit_torus::{ABox, c64};
 
@@ -22,10 +22,9 @@ pub struct EvaluationKey {
     pub(crate) layout: Layout,
     pub(super) params: BootstrapParams,
     pub(crate) rotation: BlindRotation,
-    /// One GGSW for each bit of the small key, in the layout of [`Gadget::set`].
-    pub(super) ggsws: Vec<ABox<[c64]>>,
-    /// For each bit of the flattened GLWE key and each level, the most significant first, an LWE ciphertext of n+1 words.
-    pub(super) keyswitch: ABox<[u32]>,
+    /// The GGSWs of each block of the small key, in the layout of [`tacit_torus::blocks`].
+    pub(super) blocks: Vec<ABox<[f64]>>,
+    pub(super) keyswitch: Option<KeyswitchKey>,
 }
 
 impl EvaluationKey {
@@ -59,25 +58,29 @@ impl EvaluationKey {
         let (seed, bodies) = section.split_at(SEED_BYTES);
         let masks = MaskStream::new(seed.try_into().unwrap_or_default());
         let (bootstrapping, keyswitching) = bodies.split_at(bootstrapping_key_bytes(layout) as usize);
-        let gadget = Gadget::new(&params.gadget);
-        let fft = Fft::new(layout.glwe.polynomial_size as usize);
-        let row_bytes = bootstrapping_row_bytes(layout, &params) as usize;
+        let rotation = BlindRotation::new(&layout.glwe, &params);
+        let shape = rotation.shape;
         let body_bits = key_body_bits(layout);
-        let ggsws = bootstrapping
-            .par_chunks_exact(row_bytes)
+        let row_bytes = bootstrapping_row_bytes(layout, &params) as usize;
+        let blocks = bootstrapping
+            .par_chunks_exact(row_bytes * shape.block)
             .enumerate()
             .map_init(
-                || Expansion::new(&layout.glwe, &gadget, &fft),
-                |expansion, (at, bodies)| {
-                    let mut ggsw = zeros(gadget.fourier_len(&layout.glwe));
-                    expansion.ggsw(&masks, at as u64, (bodies, body_bits), &mut ggsw, |_, _| {});
-                    ggsw
+                || Expansion::new(&layout.glwe, &rotation.gadget, &rotation.fft),
+                |expansion, (block, bodies)| {
+                    let mut table = zeros(shape.table_len(rotation.fft.fourier_size()));
+                    for (index, bodies) in bodies.chunks_exact(row_bytes).enumerate() {
+                        let put = |transform: &[c64], row, column| shape.set(&mut table, transform, index, row, column);
+                        let at = (block * shape.block + index) as u64;
+                        expansion.ggsw(&masks, at, (bodies, body_bits), put, |_, _| {});
+                    }
+                    table
                 },
             )
             .collect();
-        let keyswitch = keyswitching_key(layout, &params, &masks, keyswitching);
-        let rotation = BlindRotation::new(&layout.glwe, &params);
-        Ok(EvaluationKey { digest: *digest, layout: layout.clone(), params, rotation, ggsws, keyswitch })
+        let keyswitch =
+            params.keyswitch.map(|gadget| KeyswitchKey::expand(layout, &params, gadget, &masks, keyswitching));
+        Ok(EvaluationKey { digest: *digest, layout: layout.clone(), params, rotation, blocks, keyswitch })
     }
 
     /// The circuit the key was made for.
@@ -89,24 +92,4 @@ impl EvaluationKey {
     pub(crate) fn is_for(&self, layout: &Layout, digest: &CircuitDigest) -> bool {
         self.digest == *digest && self.layout == *layout
     }
-}
-
-/// The keyswitching key: 32-bit bodies as they travel, masks the top halves of the stream's words.
-fn keyswitching_key(layout: &Layout, params: &BootstrapParams, masks: &MaskStream, bodies: &[u8]) -> ABox<[u32]> {
-    let n = params.lwe.dimension as usize;
-    let count = bodies.len() / 4;
-    let mut key: ABox<[u32]> = zeros(count * (n + 1));
-    let rows = params.gadget.levels as u64 * (u64::from(layout.glwe.dimension) + 1);
-    let start = u64::from(params.lwe.dimension) * rows * u64::from(layout.glwe.lwe_dimension());
-    key.par_chunks_exact_mut(n + 1).zip(bodies.par_chunks_exact(4)).enumerate().for_each_init(
-        || vec![0u64; n],
-        |words, (at, (row, body))| {
-            masks.fill(start + at as u64 * n as u64, words);
-            for (to, word) in row.iter_mut().zip(words.iter()) {
-                *to = (word >> 32) as u32;
-            }
-            row[n] = body.try_into().map(u32::from_le_bytes).unwrap_or_default();
-        },
-    );
-    key
 }

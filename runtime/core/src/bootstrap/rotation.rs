@@ -9,52 +9,55 @@ use super::{EvaluationKey, sample_extract};
 use crate::external::{Gadget, zeros};
 use rayon::prelude::*;
 use tacit_ir::params::{BootstrapParams, GlweParams};
-use tacit_torus::fft::{Fft, FftScratch, add_scaled_dot, dot_stride};
-use tacit_torus::monomial::Monomials;
+use tacit_torus::blocks::{BlockShape, Monomial, Monomials, block_product};
+use tacit_torus::fft::{Fft, FftScratch, dot_stride};
 use tacit_torus::{ABox, c64};
 
-/// Ciphertexts that one pass over the key serves at most: their accumulators share the second cache with a block.
+/// Ciphertexts that one pass over the key serves at most; 16 are no quicker.
 const BATCH: usize = 8;
+/// Bytes of their accumulators, at most, so that a block of the key stays beside them in the second cache.
+const BATCH_BYTES: usize = 256 << 10;
 
 /// What blind rotations of given parameters need that does not change.
 #[derive(Debug)]
 pub struct BlindRotation {
-    fft: Fft,
+    pub(super) fft: Fft,
     monomials: Monomials,
-    gadget: Gadget,
-    size: usize,
-    block: usize,
+    pub(super) gadget: Gadget,
+    pub(super) shape: BlockShape,
     /// The share of key bits that are 1.
     density: f64,
 }
 
 struct Scratch {
     digits: ABox<[c64]>,
-    /// Transforms of `X^a_i - 1` of a block.
-    monomials: ABox<[c64]>,
-    sum: ABox<[c64]>,
+    /// `X^a_i` of a block.
+    monomials: Vec<Monomial>,
+    /// Transforms of the polynomials of a block's product.
+    sums: ABox<[c64]>,
     fft: FftScratch,
 }
 
 impl BlindRotation {
     pub(super) fn new(glwe: &GlweParams, params: &BootstrapParams) -> Self {
         let fft = Fft::new(glwe.polynomial_size as usize);
+        let gadget = Gadget::new(&params.gadget);
+        let (block, columns) = (params.lwe.block as usize, glwe.dimension as usize + 1);
         BlindRotation {
             monomials: Monomials::new(&fft),
-            gadget: Gadget::new(&params.gadget),
-            size: glwe.dimension as usize + 1,
-            block: params.lwe.block as usize,
+            shape: BlockShape { block, rows: gadget.rows(glwe), columns },
+            gadget,
             density: params.lwe.density(),
             fft,
         }
     }
 
-    fn scratch(&self, glwe: &GlweParams) -> Scratch {
-        let half = self.fft.fourier_size();
+    fn scratch(&self) -> Scratch {
+        let stride = dot_stride(self.fft.fourier_size());
         Scratch {
-            digits: zeros(dot_stride(half) * self.gadget.rows(glwe)),
-            monomials: zeros(half * self.block),
-            sum: zeros(half),
+            digits: zeros(stride * self.shape.rows),
+            monomials: (0..self.shape.block).map(|_| self.monomials.monomial()).collect(),
+            sums: zeros(stride * self.shape.columns),
             fft: self.fft.scratch(),
         }
     }
@@ -77,23 +80,19 @@ impl BlindRotation {
     }
 
     /// `acc += sum_i (X^a_i - 1) GGSW_i [x] acc` over one block.
-    fn block(&self, acc: &mut [u64], exponents: &[u32], ggsws: &[ABox<[c64]>], scratch: &mut Scratch) {
-        let half = self.fft.fourier_size();
+    fn block(&self, acc: &mut [u64], exponents: &[u32], table: &[f64], scratch: &mut Scratch) {
         if exponents.iter().all(|exponent| *exponent == 0) {
             return;
         }
-        self.gadget.transform(&self.fft, acc, &mut scratch.digits, &mut scratch.fft);
-        for (exponent, out) in exponents.iter().zip(scratch.monomials.chunks_exact_mut(half)) {
-            self.monomials.minus_one(*exponent, out);
+        let Scratch { digits, monomials, sums, fft } = scratch;
+        self.gadget.transform(&self.fft, acc, digits, fft);
+        for (exponent, monomial) in exponents.iter().zip(monomials.iter_mut()) {
+            self.monomials.set(monomial, *exponent as usize);
         }
-        let n = self.fft.polynomial_size();
-        for (column, poly) in acc.chunks_exact_mut(n).enumerate() {
-            for (at, (ggsw, monomial)) in ggsws.iter().zip(scratch.monomials.chunks_exact(half)).enumerate() {
-                let len = ggsw.len() / self.size;
-                let table = &ggsw[column * len..][..len];
-                add_scaled_dot(&mut scratch.sum, monomial, table, &scratch.digits, at == 0);
-            }
-            self.fft.add_inverse(poly, &mut scratch.sum, 0, &mut scratch.fft);
+        block_product(sums, table, digits, monomials, self.shape);
+        let (n, half) = (self.fft.polynomial_size(), self.fft.fourier_size());
+        for (poly, sum) in acc.chunks_exact_mut(n).zip(sums.chunks_exact_mut(dot_stride(half))) {
+            self.fft.add_inverse_rounded(poly, &mut sum[..half], fft);
         }
     }
 }
@@ -109,7 +108,8 @@ impl EvaluationKey {
         let mut out = vec![0u32; count * to];
         // Equal shares for all threads, none larger than a batch.
         let threads = rayon::current_num_threads().max(1);
-        let rounds = count.div_ceil(threads * BATCH).max(1);
+        let room = (BATCH_BYTES / (8 * self.layout.glwe.ciphertext_len())).clamp(1, BATCH);
+        let rounds = count.div_ceil(threads * room).max(1);
         let batch = count.div_ceil(threads * rounds).max(1);
         out.par_chunks_mut(batch * to)
             .zip(vector.par_chunks(batch * from))
@@ -124,7 +124,7 @@ impl EvaluationKey {
         let n = glwe.polynomial_size as usize;
         let from = self.params.lwe.dimension as usize + 1;
         let to = glwe.lwe_dimension() as usize + 1;
-        let mut scratch = rotation.scratch(glwe);
+        let mut scratch = rotation.scratch();
         let count = table.len();
         let mut exponents = vec![0u32; count * from];
         let mut accs: ABox<[u64]> = zeros(count * glwe.ciphertext_len());
@@ -144,10 +144,10 @@ impl EvaluationKey {
                 if place < n { body[place] = value } else { body[place - n] = value.wrapping_neg() }
             }
         }
-        for (block, ggsws) in self.ggsws.chunks(rotation.block).enumerate() {
-            let at = block * rotation.block;
+        let block = rotation.shape.block;
+        for (at, table) in self.blocks.iter().enumerate() {
             for (acc, exponents) in accs.chunks_exact_mut(glwe.ciphertext_len()).zip(exponents.chunks_exact(from)) {
-                rotation.block(acc, &exponents[at..at + ggsws.len()], ggsws, &mut scratch);
+                rotation.block(acc, &exponents[at * block..][..block], table, &mut scratch);
             }
         }
         for (acc, out) in accs.chunks_exact(glwe.ciphertext_len()).zip(out.chunks_exact_mut(to)) {

@@ -1,0 +1,182 @@
+//! The figures of the network examples, and how networks grow: `cargo bench -p tacit-tests --bench networks [-- growth]`;
+//! a part of an example's name restricts it.
+//!
+//! Medians; bootstraps and keyswitches alone are measured in the same run, on the same key.
+#![allow(clippy::print_stdout, reason = "a program that prints")]
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+use tacit_client::codec::Codec;
+use tacit_client::{ClientKey, encrypt};
+use tacit_compiler::options::Options;
+use tacit_compiler::passes::DriverOptions;
+use tacit_ir::artifact::Artifact;
+use tacit_ir::cost;
+use tacit_ir::graph::{Graph, Loc};
+use tacit_ir::interp::tensor::TensorValue;
+use tacit_ir::stage::tensor::{Element, Tensor, TensorOp, TensorType, UnaryKind};
+use tacit_runtime::{Circuit, EvaluationKey, Query, prepare};
+use tacit_tests::networks;
+use tacit_tests::timing::{median_ms, ms, peak_mb, pool, reset_peak};
+
+/// Evaluations timed.
+const TIMES: usize = 7;
+/// Ciphertexts of a batch measured alone.
+const ALONE: usize = 64;
+
+fn main() {
+    let only: Option<String> = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    header();
+    if only.as_deref() == Some("growth") {
+        growth();
+        return;
+    }
+    for example in networks() {
+        if only.as_ref().is_some_and(|only| !example.name.contains(only)) {
+            continue;
+        }
+        reset_peak();
+        let start = Instant::now();
+        let compiled = example.compile(&Options::default()).expect("examples compile");
+        let compile = start.elapsed().as_secs_f64();
+        let codec = Codec::new(&compiled.artifact).expect("a fresh artifact");
+        let inputs = example.inputs(&codec).expect("the test rows");
+        measure(&example.name, &compiled.artifact, &inputs, compile);
+    }
+}
+
+fn header() {
+    println!(
+        "{:<28} {:>5} {:>5} {:>5} {:>16} {:>6} {:>8} {:>8} {:>7} {:>6} {:>6} {:>6} {:>6} {:>7} {:>7} {:>7} {:>8} {:>6}",
+        "network",
+        "prods",
+        "pbs",
+        "ks",
+        "n,k,N,l",
+        "pbs ms",
+        "run ms",
+        "run2 ms",
+        "speedup",
+        "effic.",
+        "ks/pbs",
+        "pred.",
+        "prep",
+        "key MB",
+        "query K",
+        "res. K",
+        "compile",
+        "MB"
+    );
+}
+
+fn measure(name: &str, artifact: &Artifact, inputs: &BTreeMap<String, TensorValue>, compile: f64) {
+    let compile_mb = peak_mb();
+    reset_peak();
+    let layout = artifact.client.layout.clone();
+    let plan = artifact.plan.clone().expect("a whole artifact");
+    let counts = plan.counts();
+    let predicted_ms = cost::plan_us(&layout, &plan) / 1e3;
+    let circuit = Circuit::new(layout.clone(), plan, artifact.digest).expect("a checked plan");
+    let client = ClientKey::generate(&layout, artifact.digest).expect("a key");
+    let key_file = client.evaluation_key().expect("a key");
+    let key =
+        key_file.as_ref().map(|bytes| EvaluationKey::from_bytes(bytes, &layout, &artifact.digest).expect("sound"));
+    let batch = Codec::new(artifact).and_then(|codec| codec.encode(inputs)).expect("test rows encode");
+    let query = encrypt(&client, &batch.rows[..1]).expect("encryption");
+    let parsed = Query::read(&circuit, &query).expect("a fresh query");
+    let bytes = parsed.rows().next().expect("one row");
+    let prepared = prepare(&circuit, bytes);
+    let (one, two) = (pool(1), pool(2));
+    let prepare_ms = one.install(|| median_ms(3, || drop(prepare(&circuit, bytes))));
+    let run = || median_ms(TIMES, || drop(circuit.evaluate(&prepared, key.as_ref()).expect("an evaluation")));
+    let (run_ms, run2_ms) = (one.install(run), two.install(run));
+    let (mut pbs_ms, mut pbs2_ms, mut keyswitch_ms) = (f64::NAN, f64::NAN, f64::NAN);
+    if let (Some(key), Some(params)) = (&key, layout.bootstrap) {
+        let random = |count: usize| -> Vec<u32> { (0..count as u32).map(|i| i.wrapping_mul(0x9e37_79b9)).collect() };
+        let small = random(ALONE * (params.lwe.dimension as usize + 1));
+        let tables = vec![random(layout.glwe.polynomial_size as usize)];
+        let alone = || median_ms(TIMES, || drop(key.bootstrap(&small, &tables, &[0; ALONE]))) / ALONE as f64;
+        (pbs_ms, pbs2_ms) = (one.install(alone), two.install(alone));
+        let large = random(ALONE * (layout.glwe.lwe_dimension() as usize + 1));
+        keyswitch_ms = one.install(|| median_ms(TIMES, || drop(key.keyswitch(&large)))) / ALONE as f64;
+    }
+    println!(
+        "{name:<28} {:>5} {:>5} {:>5} {:>16} {pbs_ms:>6.2} {run_ms:>8.1} {run2_ms:>8.1} {:>7.2} {:>6.2} {:>6.3} {:>6.2} {prepare_ms:>6.1} {:>7.1} {:>7.0} {:>7.0} {compile:>8.1} {:>6.0}",
+        counts.external_products,
+        counts.bootstraps,
+        counts.keyswitches,
+        layout.bootstrap.map_or(
+            format!("-,{},{}", layout.glwe.dimension, layout.glwe.polynomial_size),
+            |params| format!(
+                "{},{},{},{}",
+                params.lwe.dimension, layout.glwe.dimension, layout.glwe.polynomial_size, params.gadget.levels
+            )
+        ),
+        run_ms / run2_ms,
+        counts.bootstraps as f64 * pbs2_ms / run2_ms,
+        keyswitch_ms / pbs_ms,
+        // Over what one thread takes, preparing included.
+        predicted_ms / (run_ms + prepare_ms),
+        key_file.map_or(0, |bytes| bytes.len()) as f64 / 1e6,
+        query.len() as f64 / 1e3,
+        tacit_ir::artifact::v1::result_row_bytes(&layout) as f64 / 1e3,
+        compile_mb.max(peak_mb()),
+    );
+}
+
+/// Random networks of 64 inputs, ten outputs and ReLU layers of the same width, with bits as the examples have them.
+fn growth() {
+    for depth in [1usize, 2, 4, 8] {
+        for width in [32usize, 64, 128] {
+            reset_peak();
+            let options =
+                Options { input_bits: Some(4), weight_bits: Some(4), noise_share: Some(0.2), ..Options::default() };
+            let start = Instant::now();
+            let compiled = tacit_compiler::compile(mlp(width, depth), &options, &rows(256), &DriverOptions::default());
+            match compiled {
+                Ok(compiled) => {
+                    let compile = start.elapsed().as_secs_f64();
+                    measure(&format!("{depth} layers of {width}"), &compiled.artifact, &rows(1), compile);
+                }
+                Err(why) => println!("{depth} layers of {width}: {why} ({:.1} s)", ms(start) / 1e3),
+            }
+        }
+    }
+}
+
+/// Uniform in [-1, 1), the same every time.
+fn uniform(state: &mut u64) -> f64 {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*state >> 33) as f64 / f64::from(1u32 << 30) - 1.0
+}
+
+fn rows(count: usize) -> BTreeMap<String, TensorValue> {
+    let mut state = 7;
+    let values = (0..count * 64).map(|_| uniform(&mut state) as f32).collect();
+    BTreeMap::from([("x".to_owned(), TensorValue::f32(vec![count, 64], values))])
+}
+
+fn mlp(width: usize, depth: usize) -> Graph<Tensor> {
+    let mut state = 1u64;
+    let mut graph = Graph::new("mlp");
+    let input = TensorOp::Input { name: "x".to_owned() };
+    let ty = Some(TensorType::rows(Element::F32, 64));
+    let mut x = graph.push(input, vec![], ty, Loc::Unknown).expect("an input");
+    let mut columns = 64;
+    for layer in 0..=depth {
+        let outputs = if layer == depth { 10 } else { width };
+        // He initialisation keeps activations' sizes from layer to layer.
+        let scale = (6.0 / columns as f64).sqrt();
+        let weights = (0..outputs * columns).map(|_| scale * uniform(&mut state)).collect();
+        let op = TensorOp::Linear { outputs, weights, bias: vec![0.01; outputs] };
+        x = graph.push(op, vec![x], None, Loc::Unknown).expect("a layer");
+        if layer < depth {
+            x = graph
+                .push(TensorOp::Unary { kind: UnaryKind::Relu }, vec![x], None, Loc::Unknown)
+                .expect("an activation");
+        }
+        columns = outputs;
+    }
+    graph.output("y", x);
+    graph
+}
