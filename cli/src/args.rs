@@ -39,6 +39,11 @@ pub enum Command {
     /// Show what an artifact holds: regimes, counts, noise, sizes, predicted time.
     #[command(after_help = "Example: tacit inspect model.tacit --json")]
     Inspect(Inspect),
+    /// Measure what primitives cost on this machine, for `compile` to choose parameters by.
+    #[command(
+        after_help = "Example: tacit profile -o machine.toml && tacit compile model.onnx --spec machine.toml -o model.tacit"
+    )]
+    Profile(Profile),
     /// Run passes over IR text.
     #[command(after_help = "Example: tacit opt trees.tir --passes share-nodes,use-thermometer --print-after all")]
     Opt(Opt),
@@ -71,9 +76,9 @@ pub struct Compile {
     /// Typical inputs (.npy, .npz, .csv or .parquet), for grid encodings.
     #[arg(long)]
     pub calibration: Option<PathBuf>,
-    /// Compile options from a TOML file, such as `precision-bits = 10`; --set wins over it.
+    /// Compile options from a TOML file, such as `precision-bits = 10`; may be repeated, later files and --set win.
     #[arg(long, value_name = "OPTIONS.toml")]
-    pub spec: Option<PathBuf>,
+    pub spec: Vec<PathBuf>,
     /// A compile option, such as precision-bits=10; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -205,6 +210,14 @@ pub struct ClientArtifact {
     /// Where to write the client's part.
     #[arg(short, long)]
     pub output: PathBuf,
+}
+
+/// `tacit profile`.
+#[derive(Debug, ClapArgs)]
+pub struct Profile {
+    /// Where to write the profile, a file for `compile --spec`; printed when absent.
+    #[arg(short, long)]
+    pub output: Option<PathBuf>,
 }
 
 /// `tacit inspect`.

@@ -6,6 +6,7 @@ mod engine;
 mod inspect;
 mod options;
 mod predict;
+mod profile;
 mod report;
 mod roles;
 mod tools;
@@ -34,6 +35,7 @@ pub fn run(command: Command) -> Result<()> {
         Command::Decrypt(args) => roles::decrypt(&args),
         Command::ClientArtifact(args) => roles::client_artifact(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Profile(args) => profile::run(&args),
         Command::Opt(args) => tools::opt(&args),
         Command::Passes => tools::passes(),
         Command::Explain { code } => tools::explain(&code),

@@ -1,6 +1,7 @@
 //! Every knob of the compiler.
 
 use serde::{Deserialize, Serialize};
+use tacit_ir::cost::CostProfile;
 
 /// How features of tree models are encoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,9 +76,38 @@ pub struct Options {
     pub max_accuracy_loss: f64,
     /// Cost of one millisecond of server time against one of client time, in the parameter search.
     pub server_weight: f64,
+    /// What primitives cost where the circuit will run, in nanoseconds, as `tacit profile` measures it.
+    pub cost_profile: CostProfile,
 }
 
 impl Options {
+    /// Whether every option has a value that makes sense; if not, which has not.
+    ///
+    /// # Errors
+    /// A sentence for the user.
+    pub fn check(&self) -> Result<(), String> {
+        let within = |name: &str, value: Option<u32>, low: u32, high: u32| match value {
+            Some(value) if !(low..=high).contains(&value) => Err(format!("{name} is {low} to {high}, not {value}")),
+            _ => Ok(()),
+        };
+        within("precision-bits", Some(self.precision_bits), 1, 30)?;
+        within("failure-bits", Some(self.failure_bits), 1, 128)?;
+        within("grid-bits", Some(self.grid_bits), 1, 16)?;
+        within("input-bits", self.input_bits, 1, 12)?;
+        within("weight-bits", self.weight_bits, 2, 16)?;
+        within("activation-bits", Some(self.activation_bits), 2, 16)?;
+        let positive = |value: f64| value.is_finite() && value > 0.0;
+        if self.noise_share.is_some_and(|share| !positive(share)) {
+            return Err("noise-share is a positive number".to_owned());
+        }
+        if !self.max_accuracy_loss.is_finite() || self.max_accuracy_loss < 0.0 {
+            return Err("max-accuracy-loss is a number from 0 on".to_owned());
+        }
+        if !positive(self.server_weight) || !self.cost_profile.is_positive() {
+            return Err("server-weight and all costs are positive numbers".to_owned());
+        }
+        Ok(())
+    }
     /// Bits of each input's grid.
     pub fn input_bits(&self) -> u32 {
         self.input_bits.unwrap_or(4)
@@ -111,6 +141,7 @@ impl Default for Options {
             noise_share: None,
             max_accuracy_loss: 0.004,
             server_weight: 4.0,
+            cost_profile: CostProfile::default(),
         }
     }
 }

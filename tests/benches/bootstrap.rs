@@ -7,10 +7,11 @@
 
 use std::time::{Duration, Instant};
 use tacit_client::{ClientKey, EncodedRow, decrypt, encrypt};
+use tacit_ir::cost::CostProfile;
+use tacit_ir::noise as noises;
 use tacit_ir::noise::bootstrap as noise;
 use tacit_ir::params::{BootstrapParams, GadgetParams, GlweParams, LweParams};
 use tacit_ir::plan::{Layer, Layout, Network, Plan};
-use tacit_ir::{cost, noise as noises};
 use tacit_runtime::{Circuit, EvaluationKey, run};
 use tacit_tests::timing::pool;
 use tfhe::core_crypto::prelude::*;
@@ -89,7 +90,7 @@ fn plain_peer(ours: &Set) -> Set {
             for levels in 1..=4 {
                 let set = Set::new(ours.params.lwe.dimension, 1, k, log2_size, levels);
                 let bits = f64::from(set.params.lwe.dimension);
-                let time = bits * cost::external_product_us(&set.glwe, &set.params.gadget);
+                let time = bits * CostProfile::default().external_product_us(&set.glwe, &set.params.gadget);
                 let fits = k << log2_size <= 4096 && set.variance() <= ours.variance();
                 if fits && best.as_ref().is_none_or(|(known, _)| time < *known) {
                     best = Some((time, set));
@@ -247,7 +248,7 @@ fn main() {
             println!(
                 "ours    {:<42}              batch {own:6.2} keyswitch {own_keyswitch:6.3} noise {own_noise:6.2} predicted {:6.2} ms {:6.2} | over single {:.2}, over batch {:.2}, noise {:+.2} bits, keyswitch over PBS {:.3}, theirs over ours {:.1}",
                 set.title(),
-                cost::bootstrap_us(&set.glwe, &set.params) / 1e3,
+                CostProfile::default().bootstrap_us(&set.glwe, &set.params) / 1e3,
                 0.5 * set.variance().log2(),
                 own / single,
                 own / batch,

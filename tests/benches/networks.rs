@@ -11,7 +11,7 @@ use tacit_client::{ClientKey, encrypt};
 use tacit_compiler::options::Options;
 use tacit_compiler::passes::DriverOptions;
 use tacit_ir::artifact::Artifact;
-use tacit_ir::cost;
+use tacit_ir::cost::CostProfile;
 use tacit_ir::graph::{Graph, Loc};
 use tacit_ir::interp::tensor::TensorValue;
 use tacit_ir::stage::tensor::{Element, Tensor, TensorOp, TensorType, UnaryKind};
@@ -75,7 +75,7 @@ fn measure(name: &str, artifact: &Artifact, inputs: &BTreeMap<String, TensorValu
     let layout = artifact.client.layout.clone();
     let plan = artifact.plan.clone().expect("a whole artifact");
     let counts = plan.counts();
-    let predicted_ms = cost::plan_us(&layout, &plan) / 1e3;
+    let predicted_ms = CostProfile::default().plan_us(&layout, &plan) / 1e3;
     let circuit = Circuit::new(layout.clone(), plan, artifact.digest).expect("a checked plan");
     let client = ClientKey::generate(&layout, artifact.digest).expect("a key");
     let key_file = client.evaluation_key().expect("a key");

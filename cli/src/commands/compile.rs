@@ -12,7 +12,7 @@ use tacit_ir::diag::Result;
 
 pub(super) fn run(args: &Compile) -> Result<()> {
     let start = Instant::now();
-    let options = options::read(args.spec.as_deref(), &args.set)?;
+    let options = options::read(&args.spec, &args.set)?;
     let bar = spinner("compiling");
     let bytes = files::read(&args.model)?;
     let model = onnx::import(&bytes, &onnx::ImportLimits::default()).map_err(|why| files::within(why, &args.model))?;

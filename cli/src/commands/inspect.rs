@@ -5,7 +5,7 @@ use crate::args::Inspect;
 use crate::files;
 use serde_json::{Value, json};
 use tacit_ir::artifact::{Artifact, v1};
-use tacit_ir::cost;
+use tacit_ir::cost::CostProfile;
 use tacit_ir::diag::{Code, Diagnostic, Result};
 
 pub(super) fn run(args: &Inspect) -> Result<()> {
@@ -86,7 +86,7 @@ pub(super) fn summary(artifact: &Artifact) -> Result<Value> {
 
 /// One thread's predicted time for a row.
 pub(super) fn predicted_run_ms(artifact: &Artifact) -> f64 {
-    artifact.plan.as_ref().map_or(0.0, |plan| cost::plan_us(&artifact.client.layout, plan) / 1e3)
+    artifact.plan.as_ref().map_or(0.0, |plan| CostProfile::default().plan_us(&artifact.client.layout, plan) / 1e3)
 }
 
 /// The same for people.

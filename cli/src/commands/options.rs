@@ -2,17 +2,17 @@
 
 use crate::files;
 use serde_json::{Map, Value};
-use std::path::Path;
+use std::path::PathBuf;
 use tacit_compiler::options::Options;
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use toml_edit::{Document, Item};
 
-/// Options of a file, overridden by settings.
-pub(super) fn read(spec: Option<&Path>, settings: &[String]) -> Result<Options> {
-    let mut object = match spec {
-        Some(path) => parse(&files::read_text(path)?).map_err(|why| files::within(why, path))?,
-        None => Map::new(),
-    };
+/// Options of files, each overriding those before it, overridden by settings.
+pub(super) fn read(specs: &[PathBuf], settings: &[String]) -> Result<Options> {
+    let mut object = Map::new();
+    for path in specs {
+        object.extend(parse(&files::read_text(path)?).map_err(|why| files::within(why, path))?);
+    }
     for setting in settings {
         let expected = || invalid(format!("--set {setting}: expected key=value"));
         let (key, value) = setting.split_once('=').ok_or_else(expected)?;
@@ -40,10 +40,7 @@ fn known() -> Vec<String> {
 fn check(key: &str, value: &Value) -> std::result::Result<(), String> {
     let single = Map::from_iter([(key.to_owned(), value.clone())]);
     let options: Options = serde_json::from_value(Value::Object(single)).map_err(|why| why.to_string())?;
-    if !(1..=30).contains(&options.precision_bits) || !(1..=128).contains(&options.failure_bits) {
-        return Err("precision-bits is 1 to 30, failure-bits 1 to 128".to_owned());
-    }
-    Ok(())
+    options.check()
 }
 
 /// The settings of a TOML file: plain values at its top, each checked where it stands.
@@ -71,9 +68,13 @@ fn plain(item: &Item) -> std::result::Result<Value, String> {
         Item::Value(toml_edit::Value::Integer(value)) => Some(Value::from(*value.value())),
         Item::Value(toml_edit::Value::Float(value)) => serde_json::Number::from_f64(*value.value()).map(Value::Number),
         Item::Value(toml_edit::Value::String(value)) => Some(Value::from(value.value().as_str())),
+        Item::Table(table) => {
+            let entries = table.iter().map(|(name, item)| Ok((name.to_owned(), plain(item)?)));
+            Some(Value::Object(entries.collect::<std::result::Result<_, String>>()?))
+        }
         _ => None,
     };
-    value.ok_or_else(|| "is not a boolean, a finite number or a text; options stand at the top of the file".to_owned())
+    value.ok_or_else(|| "is not a boolean, a finite number or a text".to_owned())
 }
 
 #[cfg(test)]
@@ -89,7 +90,7 @@ mod tests {
 
     fn read_text(text: &str, settings: &[&str]) -> Result<Options> {
         let settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
-        read(Some(file(text).path()), &settings)
+        read(&[file(text).path().to_owned()], &settings)
     }
 
     #[test]
@@ -104,7 +105,7 @@ mod tests {
             ..Options::default()
         };
         assert_eq!(options, expected);
-        assert_eq!(read(None, &[]).unwrap(), Options::default());
+        assert_eq!(read(&[], &[]).unwrap(), Options::default());
     }
 
     #[test]
@@ -115,7 +116,10 @@ mod tests {
             ("precision-bits = 31\n", "line 1, column 1", "precision-bits is 1 to 30"),
             ("precision-bits = -1\n", "line 1, column 1", "expected u32"),
             ("server-weight = nan\n", "line 1, column 1", "finite"),
-            ("[options]\ntables = true\n", "line 1, column 2", "top of the file"),
+            ("[options]\ntables = true\n", "line 1, column 2", "unknown field `options`"),
+            ("[cost-profile]\nterm = 3\n", "line 1, column 2", "unknown field `term`"),
+            ("\n[cost-profile]\nterm-ns = -3\n", "line 2, column 2", "positive"),
+            ("weight-bits = 1\n", "line 1, column 1", "weight-bits is 2 to 16"),
             ("tables = true\ntables = false\n", "line 2, column 1", "duplicate key"),
             ("tables =\n", "line 1, column 9", ""),
         ] {
@@ -125,7 +129,7 @@ mod tests {
             assert!(why.message.contains(message), "{text:?}: {why}");
             assert!(why.help.as_ref().is_some_and(|help| help.contains("encoding, failure-bits")), "{why}");
         }
-        assert_eq!(read(Some(Path::new("no such file")), &[]).unwrap_err().code, Code::FileUnreadable);
-        assert_eq!(read(None, &["tables".to_owned()]).unwrap_err().code, Code::OptionInvalid);
+        assert_eq!(read(&["no such file".into()], &[]).unwrap_err().code, Code::FileUnreadable);
+        assert_eq!(read(&[], &["tables".to_owned()]).unwrap_err().code, Code::OptionInvalid);
     }
 }

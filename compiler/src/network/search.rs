@@ -12,7 +12,6 @@ use rand_chacha::ChaCha20Rng;
 use rand_distr::StandardNormal;
 use std::collections::BTreeMap;
 use tacit_ir::artifact::{ClientSpec, Encoder, Scale, encode};
-use tacit_ir::cost;
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::graph::Graph;
 use tacit_ir::interp::integer::encode_codes;
@@ -128,7 +127,7 @@ fn candidate(lowered: Ir, rows: &Rows, options: Options) -> Result<Candidate> {
     let Ir::Circuit(circuit) = ir else { return Err(Diagnostic::internal("the pipeline did not end in a circuit")) };
     let nothing = Graph::new("none");
     let (client, plan) = emit(&circuit, &nothing, &nothing, options.failure_bits)?;
-    let predicted_us = cost::plan_us(&client.layout, &plan);
+    let predicted_us = options.cost_profile.plan_us(&client.layout, &plan);
     Ok(Candidate { predicted_us, options, client, plan })
 }
 

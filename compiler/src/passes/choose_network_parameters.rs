@@ -8,7 +8,6 @@
 
 use super::PassCx;
 use super::diagrams::ill_typed;
-use tacit_ir::cost;
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::graph::{Graph, Loc, ValueId};
 use tacit_ir::noise::{self, bootstrap as noise_of};
@@ -214,16 +213,17 @@ fn bootstraps(glwe: &GlweParams, needs: &Needs) -> Vec<Option<BootstrapParams>> 
 /// Server time weighted against client time.
 fn predicted_us(choice: &Choice, needs: &Needs, cx: &PassCx<'_>) -> f64 {
     let Choice { glwe, selectors, bootstrap } = choice;
+    let cost = &cx.options.cost_profile;
     let mut server = 0.0;
     let mut client = 0.0;
     if let Some(gadget) = selectors {
-        server += needs.rotations as f64 * (cost::external_product_us(glwe, gadget) + cost::form_term_us(glwe));
-        server += needs.selector_bits as f64 * cost::prepare_selector_us(glwe, gadget);
-        client += needs.selector_bits as f64 * cost::encrypt_selector_us(glwe, gadget);
+        server += needs.rotations as f64 * cost.rotation_us(glwe, gadget);
+        server += needs.selector_bits as f64 * cost.prepare_selector_us(glwe, gadget);
+        client += needs.selector_bits as f64 * cost.encrypt_selector_us(glwe, gadget);
     }
     if let Some(params) = bootstrap {
-        server += needs.bootstraps as f64 * cost::bootstrap_us(glwe, params);
-        server += needs.keyswitches as f64 * cost::keyswitch_us(glwe, params);
+        server += needs.bootstraps as f64 * cost.bootstrap_us(glwe, params);
+        server += needs.keyswitches as f64 * cost.keyswitch_us(glwe, params);
     }
     cx.options.server_weight * server + client + glwe.ciphertext_len() as f64 * 1e-3
 }

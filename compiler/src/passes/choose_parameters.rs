@@ -8,7 +8,6 @@
 use crate::emit::row_norm;
 
 use super::{Ir, PassCx, PassInfo, StageName, choose_network_parameters, diagrams::ill_typed};
-use tacit_ir::cost;
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::diagram::{Diagram, Node, NoiseProfile};
 use tacit_ir::graph::{Graph, Loc};
@@ -234,8 +233,9 @@ fn predicted_us(choice: &Choice, selectors: u32, products: u64, cx: &PassCx<'_>)
     let Some(gadget) = &choice.gadget else {
         return choice.glwe.ciphertext_len() as f64;
     };
+    let cost = &cx.options.cost_profile;
     let server = products as f64
-        * (cost::external_product_us(&choice.glwe, gadget) + 3.0 * cost::form_term_us(&choice.glwe))
-        + f64::from(selectors) * cost::prepare_selector_us(&choice.glwe, gadget);
-    cx.options.server_weight * server + f64::from(selectors) * cost::encrypt_selector_us(&choice.glwe, gadget)
+        * (cost.external_product_us(&choice.glwe, gadget) + 3.0 * cost.form_term_us(&choice.glwe))
+        + f64::from(selectors) * cost.prepare_selector_us(&choice.glwe, gadget);
+    cx.options.server_weight * server + f64::from(selectors) * cost.encrypt_selector_us(&choice.glwe, gadget)
 }

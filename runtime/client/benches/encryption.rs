@@ -41,7 +41,7 @@ fn main() {
                 least = least.min(one.elapsed().as_secs_f64() * 1e6 / f64::from(SELECTORS));
                 std::hint::black_box(query).expect("the row fits the layout");
             }
-            let model = cost::encrypt_selector_us(&glwe, &gadget);
+            let model = cost::CostProfile::default().encrypt_selector_us(&glwe, &gadget);
             println!(
                 "{:>8} {levels:>2} | {least:8.1} {model:8.1} | {}",
                 format!("{k}x{n}"),

@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 use tacit_ir::artifact::v1::query_row_bytes;
-use tacit_ir::cost;
+use tacit_ir::cost::CostProfile;
 use tacit_ir::noise;
 use tacit_ir::params::{GadgetParams, GlweParams};
 use tacit_ir::plan::{Form, Layout, Phase, Plan, Slot, Step, Task};
@@ -72,6 +72,7 @@ fn evaluate_us(circuit: &Circuit, row: &PreparedRow) -> f64 {
 fn main() {
     let only: Option<String> = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("one thread");
+    let cost = CostProfile::default();
     println!("microseconds, one thread; `model` is tacit_ir::cost");
     println!("{:>8} {:>2} | cmux hot  cold model | prepare model | term  model | polymul", "k x N", "l");
     let shapes = [
@@ -103,11 +104,11 @@ fn main() {
                 let circuits = (chain(&layout, 1), chain(&layout, 64));
                 let row = prepare(&circuits.0, &bytes);
                 let (hot, cold) = (evaluate_us(&circuits.0, &row) / 64.0, evaluate_us(&circuits.1, &row) / 64.0);
-                let model = cost::external_product_us(&glwe, &gadget) + 2.0 * cost::form_term_us(&glwe);
+                let model = cost.external_product_us(&glwe, &gadget) + 2.0 * cost.form_term_us(&glwe);
                 let prepared = least(|| {
                     std::hint::black_box(prepare(&circuits.0, &bytes));
                 }) / 64.0;
-                let prepare_model = cost::prepare_selector_us(&glwe, &gadget);
+                let prepare_model = cost.prepare_selector_us(&glwe, &gadget);
                 let (terms, dense) = if levels == 1 {
                     let form = Form { packed: (0..64).map(|at| (0, 17 * at % (2 * n), 3)).collect(), ..Form::default() };
                     let terms = circuit(&layout, 0, vec![Step::Sum { out: Slot::Shared(0), form }]);
@@ -119,7 +120,7 @@ fn main() {
                 };
                 println!(
                     "{name:>8} {levels:>2} | {hot:8.1} {cold:5.1} {model:5.1} | {prepared:7.1} {prepare_model:5.1} | {terms:5.2} {:5.2} | {dense:6.1}",
-                    cost::form_term_us(&glwe)
+                    cost.form_term_us(&glwe)
                 );
             });
         }

@@ -45,6 +45,12 @@ pub(crate) struct WorkspacePool {
     threads: Mutex<Vec<ThreadSpace>>,
 }
 
+/// A table of N torus values, and `(selector, shift)` of the rotations that its entries go through.
+pub(crate) struct TurnedTable<'a> {
+    pub(crate) table: &'a [u32],
+    pub(crate) rotations: &'a [(u32, u32)],
+}
+
 /// What one thread needs while it runs a task.
 struct ThreadSpace {
     scratch: Vec<Buffer>,
@@ -146,23 +152,41 @@ impl Circuit {
         }
     }
 
-    /// Rotates a table of torus values by selectors; `use_value` gets the GLWE ciphertext.
-    pub(crate) fn rotate_table(
+    /// Rotates tables of torus values, each by its selectors, all of them together so that a selector is read once for
+    /// those that use it next; `use_value` gets the number of each table and its GLWE ciphertext.
+    pub(crate) fn rotate_tables(
         &self,
         row: &PreparedRow,
-        table: &[u32],
-        rotations: &[(u32, u32)],
-        use_value: impl FnOnce(&[u64]),
+        tables: &[TurnedTable<'_>],
+        mut use_value: impl FnMut(usize, &[u64]),
     ) {
+        let glwe = &self.layout().glwe;
+        let (n, len) = (self.fft.polynomial_size(), glwe.ciphertext_len());
         let mut space = take(&self.workspaces.threads).unwrap_or_else(|| ThreadSpace::new(self));
-        let ThreadSpace { value, difference, product, fft, .. } = &mut space;
-        let (masks, body) = value.split_at_mut(self.layout().glwe.lwe_dimension() as usize);
-        masks.fill(0);
-        for (to, value) in body.iter_mut().zip(table) {
-            *to = u64::from(*value) << 32;
+        let ThreadSpace { difference, product, fft, .. } = &mut space;
+        let mut values = zeros(len * tables.len());
+        for (value, TurnedTable { table, .. }) in values.chunks_exact_mut(len).zip(tables) {
+            for (to, value) in value[len - n..].iter_mut().zip(*table) {
+                *to = u64::from(*value) << 32;
+            }
         }
-        self.rotate_by(row, rotations, value, difference, product, fft);
-        use_value(value);
+        let mut rest: Vec<&[(u32, u32)]> = tables.iter().map(|own| own.rotations).collect();
+        if let (Some(gadget), Some(product)) = (&self.gadget, product.as_mut()) {
+            while let Some(next) = rest.iter().filter_map(|rest| Some(rest.first()?.0)).min() {
+                let ggsw = &row.selectors[next as usize];
+                for (value, rest) in values.chunks_exact_mut(len).zip(&mut rest) {
+                    let Some((&(selector, shift), after)) = rest.split_first() else { continue };
+                    if selector == next {
+                        form::rotation_difference(difference, value, 2 * n - shift as usize, n);
+                        gadget.add_product(&self.fft, value, ggsw, difference, product, fft);
+                        *rest = after;
+                    }
+                }
+            }
+        }
+        for (at, value) in values.chunks_exact(len).enumerate() {
+            use_value(at, value);
+        }
         give(&self.workspaces.threads, space);
     }
 

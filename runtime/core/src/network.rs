@@ -1,7 +1,8 @@
 //! Runs the layers of a network over vectors of LWE ciphertexts.
 
-use crate::bootstrap::{EvaluationKey, sample_extract};
+use crate::bootstrap::{EvaluationKey, batch_size, sample_extract};
 use crate::circuit::Circuit;
+use crate::evaluate::TurnedTable;
 use crate::prepare::PreparedRow;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -77,13 +78,23 @@ impl Circuit {
     fn rotate(&self, row: &PreparedRow, tables: &[Vec<u32>], table: &[u32], rotations: &[Vec<(u32, u32)>]) -> Vector {
         let glwe = &self.layout().glwe;
         let width = glwe.lwe_dimension() as usize + 1;
+        // Elements that read the same selectors next to each other.
+        let mut order: Vec<usize> = (0..table.len()).collect();
+        order.sort_by(|&a, &b| rotations[a].iter().map(|r| r.0).cmp(rotations[b].iter().map(|r| r.0)));
+        let batch = batch_size(order.len(), glwe);
         let mut words = vec![0u32; table.len() * width];
-        words.par_chunks_exact_mut(width).zip(table).zip(rotations).for_each(|((out, table), rotations)| {
-            self.rotate_table(row, &tables[*table as usize], rotations, |value| {
-                sample_extract(value, glwe.polynomial_size as usize, 0, out);
+        words.par_chunks_mut(batch * width).zip(order.par_chunks(batch)).for_each(|(words, elements)| {
+            let of = |&e: &usize| TurnedTable { table: &tables[table[e] as usize], rotations: &rotations[e] };
+            let own: Vec<_> = elements.iter().map(of).collect();
+            self.rotate_tables(row, &own, |at, value| {
+                sample_extract(value, glwe.polynomial_size as usize, 0, &mut words[at * width..][..width]);
             });
         });
-        Vector { width, words }
+        let mut sorted = vec![0u32; words.len()];
+        for (element, words) in order.into_iter().zip(words.chunks_exact(width)) {
+            sorted[element * width..][..width].copy_from_slice(words);
+        }
+        Vector { width, words: sorted }
     }
 }
 

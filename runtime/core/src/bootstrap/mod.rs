@@ -9,6 +9,22 @@ mod rotation;
 pub use key::EvaluationKey;
 pub use rotation::BlindRotation;
 
+use tacit_ir::params::GlweParams;
+
+/// Ciphertexts that one pass over keys serves at most; 16 are no quicker.
+const BATCH: usize = 8;
+/// Bytes of their accumulators, at most, so that keys stay beside them in the second cache.
+const BATCH_BYTES: usize = 256 << 10;
+
+/// How many of `count` ciphertexts to rotate together: equal shares for all threads of the current rayon pool, none larger
+/// than a batch.
+pub(crate) fn batch_size(count: usize, glwe: &GlweParams) -> usize {
+    let room = (BATCH_BYTES / (8 * glwe.ciphertext_len())).clamp(1, BATCH);
+    let threads = rayon::current_num_threads().max(1);
+    let rounds = count.div_ceil(threads * room).max(1);
+    count.div_ceil(threads * rounds).max(1)
+}
+
 /// Coefficient `at` of a GLWE ciphertext as an LWE ciphertext under the flattened key, cut to 32 bits: `kN` masks and the
 /// body.
 pub fn sample_extract(glwe: &[u64], polynomial_size: usize, at: usize, out: &mut [u32]) {

@@ -5,18 +5,13 @@
 //! decomposed and transformed once a block, and the sum of the block's products is transformed back once. The key is
 //! streamed once for a batch of ciphertexts.
 
-use super::{EvaluationKey, sample_extract};
+use super::{EvaluationKey, batch_size, sample_extract};
 use crate::external::{Gadget, zeros};
 use rayon::prelude::*;
 use tacit_ir::params::{BootstrapParams, GlweParams};
 use tacit_torus::blocks::{BlockShape, Monomial, Monomials, block_product};
 use tacit_torus::fft::{Fft, FftScratch, dot_stride};
 use tacit_torus::{ABox, c64};
-
-/// Ciphertexts that one pass over the key serves at most; 16 are no quicker.
-const BATCH: usize = 8;
-/// Bytes of their accumulators, at most, so that a block of the key stays beside them in the second cache.
-const BATCH_BYTES: usize = 256 << 10;
 
 /// What blind rotations of given parameters need that does not change.
 #[derive(Debug)]
@@ -106,11 +101,7 @@ impl EvaluationKey {
         let to = self.layout.glwe.lwe_dimension() as usize + 1;
         let count = vector.len() / from;
         let mut out = vec![0u32; count * to];
-        // Equal shares for all threads, none larger than a batch.
-        let threads = rayon::current_num_threads().max(1);
-        let room = (BATCH_BYTES / (8 * self.layout.glwe.ciphertext_len())).clamp(1, BATCH);
-        let rounds = count.div_ceil(threads * room).max(1);
-        let batch = count.div_ceil(threads * rounds).max(1);
+        let batch = batch_size(count, &self.layout.glwe);
         out.par_chunks_mut(batch * to)
             .zip(vector.par_chunks(batch * from))
             .zip(table.par_chunks(batch))
