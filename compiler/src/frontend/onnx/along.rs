@@ -3,7 +3,7 @@
 use super::node::{Converted, Fail, NodeCx};
 use super::shape::{drop_axes, shape_codes};
 use tacit_ir::graph::ValueId;
-use tacit_ir::stage::tensor::{Dim, ReduceKind, TensorOp, UnaryKind};
+use tacit_ir::stage::tensor::{Dim, Element, ReduceKind, TensorOp, UnaryKind};
 
 /// Converts the node if its operation belongs here.
 pub(super) fn convert(cx: &mut NodeCx<'_, '_>, op: &str) -> Converted<bool> {
@@ -58,6 +58,14 @@ fn reduce(cx: &mut NodeCx<'_, '_>, kind: ReduceKind) -> Converted<ValueId> {
     };
     axes.sort_unstable();
     axes.dedup();
+    if matches!(kind, ReduceKind::Max | ReduceKind::Min) {
+        if cx.ty(x).element == Element::Bool {
+            return Err(Fail::unsupported("the greatest or least of booleans; cast them to integers"));
+        }
+        if axes.iter().any(|axis| cx.ty(x).shape[*axis] == Dim::Fixed(0)) {
+            return Err(Fail::unsupported("the greatest or least of no values"));
+        }
+    }
     let id = cx.push(TensorOp::Reduce { kind, axes: axes.clone() }, vec![x])?;
     if cx.flag("keepdims", true)? { Ok(id) } else { drop_axes(cx, id, &axes) }
 }

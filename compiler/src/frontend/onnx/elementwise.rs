@@ -163,6 +163,9 @@ fn dropout(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
     if cx.optional(2).is_some() && training != Some(Data::Bool(vec![false])) {
         return Err(Fail::unsupported("Dropout in training mode; export the model for inference"));
     }
+    if cx.proto.output.get(1).is_some_and(|name| !name.is_empty()) {
+        return Err(Fail::unsupported("the mask of Dropout"));
+    }
     let x = cx.operand(0)?;
     cx.define(x);
     Ok(())

@@ -19,6 +19,10 @@ fn matmul(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
     let (x, w) = (cx.operand(0)?, cx.operand(1)?);
     let (rows, columns, weights) = constant_matrix(cx, w)?;
     let vector = cx.ty(w).shape.len() == 1;
+    let rank = cx.ty(x).shape.len();
+    if rank != 2 {
+        return Err(Fail::unsupported(format!("a product of a tensor of rank {rank}; only [rows, columns] is supported")));
+    }
     let x = cx.as_float(x)?;
     let op =
         TensorOp::Linear { outputs: columns, weights: transposed(&weights, rows, columns), bias: vec![0.0; columns] };
@@ -65,7 +69,10 @@ fn gemm(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
             let bias = bias.ok_or_else(|| Fail::unsupported("Gemm with a computed bias; use a constant one"))?;
             // One number, or one a column; a column of numbers would differ from row to row.
             let row_like = value.is_some_and(|value| matches!(value.shape.as_slice(), [] | [_] | [1, _]));
-            if !row_like || (bias.len() != 1 && bias.len() != outputs) {
+            if !row_like {
+                return Err(Fail::unsupported("a bias that differs from row to row; add it before exporting"));
+            }
+            if bias.len() != 1 && bias.len() != outputs {
                 return Err(Fail::shape(format!("{} biases for {outputs} outputs", bias.len())));
             }
             (0..outputs).map(|i| beta * bias[if bias.len() == 1 { 0 } else { i }]).collect()

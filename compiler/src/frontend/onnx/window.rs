@@ -23,7 +23,10 @@ pub(super) fn convert(cx: &mut NodeCx<'_, '_>, op: &str) -> Converted<bool> {
 /// Sizes of the axes behind rows and channels.
 fn spatial(cx: &NodeCx<'_, '_>, x: ValueId) -> Converted<Vec<usize>> {
     let ty = cx.ty(x);
-    let wrong = || Fail::shape(format!("expected [rows, channels, ...], found {ty}"));
+    let wrong = || Fail::unsupported(format!("a window over {ty}; only [batch, channels, ...] is supported"));
+    if !matches!(ty.element, Element::F32 | Element::F64) {
+        return Err(wrong());
+    }
     let [Dim::Batch, Dim::Fixed(_), sizes @ ..] = ty.shape.as_slice() else { return Err(wrong()) };
     sizes.iter().map(|dim| if let Dim::Fixed(size) = dim { Ok(*size) } else { Err(wrong()) }).collect()
 }

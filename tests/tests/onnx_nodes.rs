@@ -1,0 +1,160 @@
+//! ONNX's own backend node tests through the importer and the float interpreter.
+//!
+//! `TACIT_ONNX_NODES` names a folder that `python tests/onnx_nodes.py FOLDER` wrote; without it nothing is tested. What the
+//! importer refuses as unsupported is counted, and every other difference from the expected outputs fails.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the counts are what a run is for")]
+
+use onnx_protobuf::{GraphProto, Message, ModelProto, TensorProto, ValueInfoProto};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use tacit_compiler::frontend::onnx;
+use tacit_ir::diag::{Code, Diagnostic};
+use tacit_ir::interp::tensor::{self, Data, TensorValue};
+use tacit_ir::stage::tensor::Element;
+
+/// Relative and absolute tolerance of ONNX's test runner.
+const TOLERANCE: (f64, f64) = (1e-3, 1e-7);
+
+/// A first dimension of 1 is imported as the batch, which may not meet another size.
+const BATCH: &str = "a batch of 1 beside another size";
+
+/// Tests that are refused on purpose, with other codes than those of unsupported nodes.
+const KNOWN: &[(&str, &str)] = &[
+    ("test_and_bcast4v4d", BATCH),
+    ("test_attention_3d_transpose_verification_expanded", BATCH),
+    ("test_equal_string_broadcast", BATCH),
+    ("test_mod_broadcast", BATCH),
+    ("test_or_bcast4v4d", BATCH),
+    ("test_squeeze", BATCH),
+    ("test_xor_bcast4v4d", BATCH),
+];
+
+fn read<M: Message>(path: &Path) -> M {
+    M::parse_from_bytes(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// The tensors `input_0.pb`, `input_1.pb` and so on.
+fn tensors(folder: &Path, kind: &str) -> Vec<TensorProto> {
+    let paths = (0..).map(|at| folder.join("test_data_set_0").join(format!("{kind}_{at}.pb")));
+    paths.take_while(|path| path.exists()).map(|path| read(&path)).collect()
+}
+
+/// A tensor's value, read as a constant of a model.
+fn value(tensor: &TensorProto) -> Result<TensorValue, Diagnostic> {
+    let mut named = tensor.clone();
+    named.name = "value".to_owned();
+    let output = ValueInfoProto { name: "value".to_owned(), ..Default::default() };
+    let graph = GraphProto { initializer: vec![named], output: vec![output], ..Default::default() };
+    let model = ModelProto { ir_version: 8, graph: Some(graph).into(), ..Default::default() };
+    let graph = onnx::import(&model.write_to_bytes().unwrap(), &Default::default())?;
+    Ok(tensor::evaluate(&graph, &BTreeMap::new())?.swap_remove("value").unwrap())
+}
+
+/// The outputs with all inputs but the first `varying` turned into initializers.
+fn run(model: &ModelProto, inputs: &[TensorProto], varying: usize) -> Result<Vec<TensorValue>, Diagnostic> {
+    let mut model = model.clone();
+    let graph = model.graph.as_mut().unwrap();
+    let mut given = BTreeMap::new();
+    let declared: Vec<String> = graph.input.iter().map(|input| input.name.clone()).collect();
+    for (at, (tensor, name)) in inputs.iter().zip(declared).enumerate() {
+        if at < varying {
+            given.insert(name, value(tensor)?);
+        } else {
+            graph.initializer.push(TensorProto { name, ..tensor.clone() });
+        }
+    }
+    let graph = onnx::import(&model.write_to_bytes().unwrap(), &Default::default())?;
+    Ok(tensor::evaluate(&graph, &given)?.into_values().collect())
+}
+
+fn compare(found: &[TensorValue], expected: &[TensorValue]) -> Result<(), String> {
+    if found.len() != expected.len() {
+        return Err(format!("{} outputs, expected {}", found.len(), expected.len()));
+    }
+    for (found, expected) in found.iter().zip(expected) {
+        let (types, shapes) = ((found.data.element(), expected.data.element()), (&found.shape, &expected.shape));
+        if types.0 != types.1 || shapes.0 != shapes.1 {
+            return Err(format!("{types:?} of shapes {shapes:?}"));
+        }
+        if let (Data::Str(a), Data::Str(b)) = (&found.data, &expected.data) {
+            if a != b {
+                return Err(format!("{a:?}, expected {b:?}"));
+            }
+            continue;
+        }
+        let exact = !matches!(types.0, Element::F32 | Element::F64);
+        let (a, b) = (found.to_f64().unwrap(), expected.to_f64().unwrap());
+        let same = |a: f64, b: f64| {
+            a == b || (a.is_nan() && b.is_nan()) || (!exact && (a - b).abs() <= TOLERANCE.1 + TOLERANCE.0 * b.abs())
+        };
+        if let Some(at) = a.iter().zip(&b).position(|(&a, &b)| !same(a, b)) {
+            return Err(format!("value {at} of {:?} is {}, expected {}", shapes.0, a[at], b[at]));
+        }
+    }
+    Ok(())
+}
+
+enum Outcome {
+    /// Whether any input varied, so that more than folding was tested.
+    Passed(bool),
+    Unsupported,
+    Failed(String),
+}
+
+/// As many inputs as possible vary: the operation itself is then tested, not only its folding.
+fn outcome(folder: &Path) -> Outcome {
+    let model: ModelProto = read(&folder.join("model.onnx"));
+    let inputs = tensors(folder, "input");
+    let unsupported =
+        |why: &Diagnostic| matches!(why.code, Code::OpUnsupported | Code::VariantUnsupported | Code::OpsetUnsupported);
+    let expected: Result<Vec<TensorValue>, Diagnostic> = tensors(folder, "output").iter().map(value).collect();
+    let Ok(expected) = expected else { return Outcome::Unsupported };
+    for varying in [inputs.len(), 1, 0] {
+        match run(&model, &inputs, varying) {
+            Ok(found) => {
+                return compare(&found, &expected).map_or_else(Outcome::Failed, |()| Outcome::Passed(varying > 0));
+            }
+            Err(why) if unsupported(&why) => {}
+            Err(why) => return Outcome::Failed(why.to_string()),
+        }
+    }
+    Outcome::Unsupported
+}
+
+#[test]
+fn node_tests_pass_or_are_unsupported() {
+    let Some(root) = std::env::var_os("TACIT_ONNX_NODES").map(PathBuf::from) else {
+        eprintln!("TACIT_ONNX_NODES is not set; no node test was run");
+        return;
+    };
+    let mut folders: Vec<PathBuf> = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.retain(|folder| folder.join("model.onnx").exists());
+    folders.sort();
+    let (mut passed, mut folded, mut unsupported, mut failed) = (0, 0, Vec::new(), Vec::new());
+    let mut operators = BTreeSet::new();
+    for folder in &folders {
+        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+        match (outcome(folder), KNOWN.iter().find(|(known, _)| *known == name)) {
+            (Outcome::Passed(varied), None) => {
+                passed += 1;
+                folded += usize::from(!varied);
+                let model: ModelProto = read(&folder.join("model.onnx"));
+                operators.extend(model.graph.node.iter().map(|node| node.op_type.clone()));
+            }
+            (Outcome::Passed(_), Some(_)) => failed.push(format!("{name}: is listed, but passes")),
+            (Outcome::Unsupported, _) => unsupported.push(name),
+            (Outcome::Failed(_), Some((name, why))) => unsupported.push(format!("{name} ({why})")),
+            (Outcome::Failed(why), None) => failed.push(format!("{name}: {why}")),
+        }
+    }
+    println!("unsupported: {}", unsupported.join(" "));
+    println!("operators: {}", operators.into_iter().collect::<Vec<_>>().join(" "));
+    println!(
+        "{passed} passed ({folded} only with every input constant), {} unsupported, {} failed",
+        unsupported.len(),
+        failed.len()
+    );
+    assert!(failed.is_empty(), "{} of {} tests:\n{}", failed.len(), folders.len(), failed.join("\n"));
+    assert!(passed > 0, "no tests in the folder");
+}
