@@ -6,7 +6,7 @@
 //! machine. They rank parameter sets; predictions are printed beside measurements.
 
 use crate::params::{BootstrapParams, GadgetParams, GlweParams};
-use crate::plan::{Layer, Layout, Plan};
+use crate::plan::{BLOCK, Layer, Layout, Plan};
 use serde::{Deserialize, Serialize};
 
 pub use crate::artifact::v1::{packed_bytes, packed_input_bytes, query_row_bytes, result_row_bytes, selector_bytes};
@@ -124,9 +124,13 @@ impl CostProfile {
     /// key bits `(k+1)(l+1)` FFTs, and pointwise products with each bit's GGSW and with the digits.
     pub fn bootstrap_us(&self, glwe: &GlweParams, params: &BootstrapParams) -> f64 {
         let block = f64::from(params.lwe.block);
-        let ffts = self.rotation_fft_ns * fft_steps(glwe, &params.gadget);
-        let products = self.rotation_pointwise_ns * (block + 1.0) * pointwise_steps(glwe, &params.gadget);
-        f64::from(params.lwe.dimension) / block * (ffts + products) / 1000.0
+        f64::from(params.lwe.dimension) / block * self.block_us(glwe, &params.gadget, block)
+    }
+
+    /// Microseconds of the product with the selectors of a block, in a batch.
+    pub fn block_us(&self, glwe: &GlweParams, gadget: &GadgetParams, block: f64) -> f64 {
+        let products = (block + 1.0) * pointwise_steps(glwe, gadget);
+        (self.rotation_fft_ns * fft_steps(glwe, gadget) + self.rotation_pointwise_ns * products) / 1000.0
     }
 
     /// Microseconds of one keyswitch from the flattened GLWE key to the small key, in a batch.
@@ -139,13 +143,14 @@ impl CostProfile {
         let counts = plan.counts();
         let glwe = &layout.glwe;
         let rotations = plan.network.layers.iter().map(|layer| match layer {
-            Layer::Rotate { rotations, .. } => rotations.iter().map(Vec::len).sum::<usize>(),
+            Layer::Rotate { rotations, .. } => rotations.iter().map(|own| plan.network.turns(own).singles).sum::<u32>(),
             _ => 0,
         });
-        let rotations = rotations.sum::<usize>() as f64;
+        let rotations = f64::from(rotations.sum::<u32>());
         let gadget = layout.gadget.map_or(0.0, |gadget| {
             (counts.external_products as f64 - rotations) * self.external_product_us(glwe, &gadget)
                 + rotations * self.rotation_us(glwe, &gadget)
+                + counts.block_products as f64 * self.block_us(glwe, &gadget, BLOCK as f64)
                 + f64::from(layout.selectors) * self.prepare_selector_us(glwe, &gadget)
         });
         let bootstraps = layout.bootstrap.map_or(0.0, |params| {

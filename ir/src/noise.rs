@@ -65,19 +65,25 @@ pub fn external_product_parts(glwe: &GlweParams, gadget: &GadgetParams, row_vari
     ExternalProduct {
         rows: digits * row_variance,
         decomposition: rounding(gadget.base_log * gadget.levels) * (1.0 + k * n / 2.0),
-        fft: fft_of_digits(glwe, digits, false),
+        fft: 12.5 * fft_of_digits(glwe, digits),
     }
 }
 
-/// Variance by the double-precision FFT of one external product whose digits have this sum of squares.
+/// Variance by the double-precision FFT of one external product whose digits have this sum of squares, but for a factor that
+/// is fitted to measurement (`spec/noise.md`): 12.5 for a ciphertext that looks uniform.
 ///
 /// Each of the k+1 output polynomials sums products of a digit and a torus value (mean square 1/12), each with an error
-/// of the order of `2^-53`; the errors of the k masks meet the key (`1 + kN/2`). The factors in front are fitted to
-/// measurement: 9 to 17 over k = 1..8, N = 256..8192, and 2 to 5 for a trivial ciphertext (`spec/noise.md`).
-fn fft_of_digits(glwe: &GlweParams, squared_digits: f64, trivial: bool) -> f64 {
+/// of the order of `2^-53`; the errors of the k masks meet the key (`1 + kN/2`).
+fn fft_of_digits(glwe: &GlweParams, squared_digits: f64) -> f64 {
     let key_factor = 1.0 + f64::from(glwe.lwe_dimension()) / 2.0;
-    let fitted = if trivial { 6.0 } else { 12.5 };
-    fitted * squared_digits / 12.0 * (-106f64).exp2() * key_factor
+    squared_digits / 12.0 * (-106f64).exp2() * key_factor
+}
+
+/// The same of the product with a trivial ciphertext. Equal coefficients meet equal rounding errors, which then add up: a
+/// polynomial with one value everywhere measures 52 times what one with a few coefficients does.
+fn fft_of_trivial(glwe: &GlweParams, digits: &sources::TrivialDigits) -> f64 {
+    let filled = digits.filled as f64 / f64::from(glwe.polynomial_size);
+    6.0 * (1.0 + 51.0 * filled) * fft_of_digits(glwe, sources::squared_norm(digits))
 }
 
 /// Variance of a ciphertext of this variance times a clear integer polynomial of this squared 2-norm. The product

@@ -5,6 +5,7 @@
 //! The plan fixes the order of every addition, so results do not depend on the number of threads.
 
 use crate::params::{BootstrapParams, GadgetParams, GlweParams};
+use crate::stage::circuit::network::Turns;
 use serde::{Deserialize, Serialize};
 
 /// Shapes of what travels between client and server; both sides hold it.
@@ -135,9 +136,15 @@ pub struct Plan {
     pub network: Network,
 }
 
+/// Selectors of a block.
+pub const BLOCK: usize = 3;
+
 /// Layers over vectors of LWE ciphertexts on the 32-bit torus; layer i makes vector i.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Network {
+    /// First selectors of blocks, ascending: of a block's [`BLOCK`] consecutive selectors at most one is 1, and they rotate a
+    /// table together.
+    pub blocks: Vec<u32>,
     /// The layers, in order.
     pub layers: Vec<Layer>,
     /// Vectors that leave the server, under the flattened GLWE key.
@@ -211,6 +218,8 @@ impl Layer {
 pub struct PlanCounts {
     /// External products (GGSW times GLWE).
     pub external_products: u64,
+    /// Products with the selectors of a block.
+    pub block_products: u64,
     /// Ciphertexts scaled and added in linear forms.
     pub form_terms: u64,
     /// Dense products by clear polynomials.
@@ -263,7 +272,10 @@ impl Plan {
             match layer {
                 Layer::Samples { .. } => {}
                 Layer::Rotate { rotations, .. } => {
-                    counts.external_products += rotations.iter().map(|own| own.len() as u64).sum::<u64>();
+                    for turns in rotations.iter().map(|own| self.network.turns(own)) {
+                        counts.external_products += u64::from(turns.singles);
+                        counts.block_products += u64::from(turns.blocks);
+                    }
                 }
                 Layer::Affine { column, .. } => counts.lwe_terms += column.len() as u64,
                 Layer::Bootstrap { operand, table, .. } => {
@@ -279,6 +291,25 @@ impl Plan {
 }
 
 impl Network {
+    /// The first selector of the block that a selector belongs to.
+    pub fn block_of(&self, selector: u32) -> Option<u32> {
+        let at = self.blocks.partition_point(|first| *first <= selector).checked_sub(1)?;
+        self.blocks.get(at).copied().filter(|first| selector - first < BLOCK as u32)
+    }
+
+    /// What turns a table by these selectors, in the order of selectors.
+    pub fn turns(&self, rotations: &[(u32, u32)]) -> Turns {
+        let mut turns = Turns::default();
+        let mut last = None;
+        for (selector, _) in rotations {
+            let block = self.block_of(*selector);
+            turns.singles += u32::from(block.is_none());
+            turns.blocks += u32::from(block.is_some() && block != last);
+            last = block;
+        }
+        turns
+    }
+
     /// Per vector: whether it is under the small key.
     pub fn small(&self) -> Vec<bool> {
         let mut small: Vec<bool> = Vec::with_capacity(self.layers.len());

@@ -122,7 +122,8 @@ fn ours(set: &Set) -> (f64, f64, f64) {
         Layer::Samples { small: true, first: 0, count: COUNT as u32 },
         Layer::Bootstrap { operand: 0, tables: tables.clone(), table: vec![0; COUNT] },
     ];
-    let plan = Plan { network: Network { layers, results: vec![1] }, ..Plan::default() };
+    let network = Network { layers, results: vec![1], ..Network::default() };
+    let plan = Plan { network, ..Plan::default() };
     let circuit = Circuit::new(layout.clone(), plan, [0; 32]).expect("a sound plan");
     let client = ClientKey::generate(&layout, [0; 32]).expect("sound parameters");
     let file = client.evaluation_key().expect("a key").expect("bootstraps need one");

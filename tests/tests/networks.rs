@@ -9,11 +9,13 @@ use rand_distr::StandardNormal;
 use std::collections::BTreeMap;
 use tacit::commands::encrypted_predictions;
 use tacit_client::codec::{Codec, EncodedBatch};
+use tacit_client::{ClientKey, decrypt, encrypt};
 use tacit_compiler::options::Options;
 use tacit_ir::artifact::Artifact;
 use tacit_ir::interp::network::Draw;
 use tacit_ir::interp::plan;
 use tacit_ir::interp::tensor::{Data, TensorValue};
+use tacit_runtime::{Circuit, EvaluationKey, run};
 use tacit_tests::{Example, networks};
 
 /// Class of each row: the label, or the position of the greatest score.
@@ -121,4 +123,87 @@ fn encrypted_networks_agree_with_the_simulation() {
         let ratio = measured / simulated;
         assert!((0.5..1.5).contains(&ratio), "{}: measured {measured:e}, simulated {simulated:e}", example.name);
     }
+}
+
+/// At least 300 rows of a network of both regimes: the encrypted accuracy lies among those of simulations that draw the
+/// predicted noise.
+#[test]
+fn simulated_and_encrypted_accuracy_agree() {
+    let example = networks().into_iter().find(|example| example.name == "digits_mlp_deep").unwrap();
+    let compiled = example.compile(&Options::default()).unwrap();
+    let codec = Codec::new(&compiled.artifact).unwrap();
+    let rows = 300;
+    let inputs = first_rows(&example.inputs(&codec).unwrap(), rows);
+    let batch = codec.encode(&inputs).unwrap();
+    let labels = tacit::data::read_npy(&example.folder.join("y_test.npy")).unwrap().to_f64().unwrap();
+    let labels: Vec<i64> = labels[..rows].iter().map(|label| *label as i64).collect();
+    let accuracy =
+        |results: &[Vec<Vec<u64>>]| agreement(&classes(&codec.decode(results, &batch.passed).unwrap()), &labels);
+    let mut rng = ChaCha20Rng::seed_from_u64(3);
+    let mut draw = |std: f64| std * rng.sample::<f64, _>(StandardNormal);
+    let simulated: Vec<f64> =
+        (0..20).map(|_| accuracy(&evaluate(&compiled.artifact, &batch, Some(&mut draw)))).collect();
+    let mean = simulated.iter().sum::<f64>() / 20.0;
+    let deviation = (simulated.iter().map(|share| (share - mean).powi(2)).sum::<f64>() / 19.0).sqrt();
+    let (evaluation, _) = encrypted_predictions(&compiled.artifact, &codec, &inputs, &ProgressBar::hidden()).unwrap();
+    let encrypted = accuracy(&evaluation.results);
+    // One row more or less is what a deviation of zero may hide.
+    let tolerance = 4.0 * deviation + 1.0 / rows as f64;
+    assert!(
+        (encrypted - mean).abs() <= tolerance,
+        "encrypted {encrypted}, simulated {mean} with deviation {deviation}"
+    );
+}
+
+/// The errors of single activations, against the clear circuit, have the distribution that is simulated, in every layer:
+/// two-sample Kolmogorov-Smirnov at a level of one in a million.
+#[test]
+fn single_activations_have_the_simulated_distribution() {
+    let mut rng = ChaCha20Rng::seed_from_u64(4);
+    let example = networks().into_iter().find(|example| example.name == "digits_mlp_deep").unwrap();
+    let whole = example.compile(&Options::default()).unwrap().artifact;
+    let batch = {
+        let codec = Codec::new(&whole).unwrap();
+        codec.encode(&first_rows(&example.inputs(&codec).unwrap(), 10)).unwrap()
+    };
+    let network = &whole.plan.as_ref().unwrap().network;
+    let mut tested = Vec::new();
+    for (at, (layer, small)) in network.layers.iter().zip(network.small()).enumerate() {
+        if small {
+            continue;
+        }
+        // The same circuit, ending in this layer.
+        let mut part = whole.clone();
+        part.plan.as_mut().unwrap().network.results = vec![at as u32];
+        part.client.layout.lwe_results = vec![layer.len() as u32];
+        // Results are rounded to what their own noise allows; other layers' may be less.
+        part.client.layout.result_bits = 32;
+        let (layout, plan) = (part.client.layout.clone(), part.plan.clone().unwrap());
+        let circuit = Circuit::new(layout.clone(), plan, part.digest).unwrap();
+        let key = ClientKey::generate(&layout, part.digest).unwrap();
+        let file = key.evaluation_key().unwrap().unwrap();
+        let evaluation_key = EvaluationKey::from_bytes(&file, &layout, &part.digest).unwrap();
+        let result = run(&circuit, &encrypt(&key, &batch.rows).unwrap(), Some(&evaluation_key)).unwrap();
+        let clear = evaluate(&part, &batch, None);
+        let errors = |found: &[Vec<Vec<u64>>]| -> Vec<f64> {
+            let pairs = found.iter().flatten().flatten().zip(clear.iter().flatten().flatten());
+            pairs.map(|(a, b)| a.wrapping_sub(*b) as i64 as f64).collect()
+        };
+        let encrypted = errors(&decrypt(&key, &result).unwrap());
+        let mut draw = |std: f64| std * rng.sample::<f64, _>(StandardNormal);
+        let simulated: Vec<f64> = (0..10).flat_map(|_| errors(&evaluate(&part, &batch, Some(&mut draw)))).collect();
+        let distance = kolmogorov_smirnov(encrypted.clone(), simulated.clone());
+        let (n, m) = (encrypted.len() as f64, simulated.len() as f64);
+        assert!(n >= 100.0 && distance <= 2.7 * ((n + m) / (n * m)).sqrt(), "layer {at}: {distance} of {n} and {m}");
+        tested.push(at);
+    }
+    assert!(tested.len() >= 4, "layers {tested:?}");
+}
+
+/// The largest distance of two empirical distribution functions.
+fn kolmogorov_smirnov(mut a: Vec<f64>, mut b: Vec<f64>) -> f64 {
+    a.sort_by(f64::total_cmp);
+    b.sort_by(f64::total_cmp);
+    let below = |all: &[f64], x: f64| all.partition_point(|value| *value <= x) as f64 / all.len() as f64;
+    a.iter().chain(&b).map(|&x| (below(&a, x) - below(&b, x)).abs()).fold(0.0, f64::max)
 }

@@ -72,6 +72,7 @@ pub(super) fn summary(artifact: &Artifact) -> Result<Value> {
             .collect();
         out["model"] = report.model.clone().into();
         out["external_products"] = counts.external_products.into();
+        out["block_products"] = counts.block_products.into();
         out["polynomial_products"] = counts.polynomial_products.into();
         out["bootstraps"] = counts.bootstraps.into();
         out["keyswitches"] = counts.keyswitches.into();
@@ -127,8 +128,9 @@ pub(super) fn text(artifact: &Artifact) -> Result<String> {
     if let (Some(plan), Some(report)) = (&artifact.plan, &artifact.report) {
         let counts = plan.counts();
         lines.push(format!(
-            "work         {} external products, {} polynomial products, {} form terms, {} bootstraps, {} keyswitches; predicted {:.2} ms on one core",
+            "work         {} external products, {} by blocks, {} polynomial products, {} form terms, {} bootstraps, {} keyswitches; predicted {:.2} ms on one core",
             counts.external_products,
+            counts.block_products,
             counts.polynomial_products,
             counts.form_terms,
             counts.bootstraps,

@@ -189,7 +189,10 @@ fn bootstrap(
         weight: (0..BATCH as i32).flat_map(|row| columns.clone().map(move |column| row + column as i32 % 7)).collect(),
         constant: vec![0; BATCH],
     };
-    let plan = Plan { network: Network { layers: vec![samples, sums], results: vec![1] }, ..Plan::default() };
+    let plan = Plan {
+        network: Network { layers: vec![samples, sums], results: vec![1], ..Network::default() },
+        ..Plan::default()
+    };
     let circuit = Circuit::new(layout.clone(), plan, [0; 32])?;
     let bytes = vec![0x5a; query_row_bytes(&layout) as usize];
     let row = prepare(&circuit, &bytes);

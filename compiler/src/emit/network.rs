@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use tacit_ir::artifact::{Encoder, Samples};
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::graph::ValueId;
-use tacit_ir::plan::Layer;
+use tacit_ir::plan::{BLOCK, Layer};
+use tacit_ir::stage::circuit::network::digits;
 use tacit_ir::stage::circuit::{CircuitOp, CircuitType};
 use tacit_ir::stage::quant::{look_up, matrix_ranges};
 
@@ -122,15 +123,26 @@ impl Emitter<'_> {
             return Err(Diagnostic::internal("not a rotated look-up"));
         };
         let n = self.glwe.polynomial_size as usize;
-        // Per column: the selectors of its bits, the least significant first, and its interval.
-        let mut wires: Vec<Vec<u32>> = Vec::new();
+        // Per column: the selectors of its bits with their values, and its interval.
+        let mut wires: Vec<Vec<(u32, u32)>> = Vec::new();
         let mut inputs = Vec::new();
         for operand in &node.operands {
             let CircuitType::Codes { largest, bits } = &self.circuit.node(*operand).ty else { continue };
             let own = self.selectors.get(operand);
             for (feature, (&largest, &bits)) in (0u32..).zip(largest.iter().zip(bits)) {
                 let wire = |bit| own.and_then(|own| own.get(&(feature, bit)).copied()).unwrap_or_default();
-                wires.push((0..bits).map(wire).collect());
+                let mut next = 0;
+                let mut all = Vec::with_capacity(bits as usize);
+                for digit in digits(largest, bits) {
+                    if digit.len() == BLOCK {
+                        self.plan.network.blocks.push(wire(next));
+                    }
+                    for value in digit {
+                        all.push((wire(next), value));
+                        next += 1;
+                    }
+                }
+                wires.push(all);
                 inputs.push((0, i64::from(largest)));
             }
         }
@@ -143,8 +155,8 @@ impl Emitter<'_> {
             let terms: Vec<(u32, f64)> = entries
                 .flat_map(|at| {
                     let weight = weight[at] as f64;
-                    let bits = wires[column[at] as usize].iter().enumerate();
-                    bits.map(move |(bit, &selector)| (selector, weight * (bit as f64).exp2()))
+                    let bits = wires[column[at] as usize].iter();
+                    bits.map(move |&(selector, value)| (selector, weight * f64::from(value)))
                 })
                 .collect();
             // Slots for each step of the sum: rounding each shift may widen the whole by half a slot a term.
@@ -171,6 +183,8 @@ impl Emitter<'_> {
             };
             rotations.push(terms.iter().zip(&shifts).filter_map(turn).collect());
         }
+        self.plan.network.blocks.sort_unstable();
+        self.plan.network.blocks.dedup();
         Ok(Layer::Rotate { tables: out.all, table: out.index, rotations })
     }
 

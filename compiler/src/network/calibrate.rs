@@ -48,7 +48,7 @@ pub(crate) fn run(network: &Network, calibration: &BTreeMap<String, Vec<Vec<f64>
     for layer in &network.layers {
         let own: Vec<Vec<f64>> =
             layer.rows.iter().map(|row| atoms.iter().map(|atoms| row.value(atoms)).collect()).collect();
-        for (element, values) in layer.function.values(&own)?.iter().enumerate() {
+        for (element, values) in layer.values(&own)?.iter().enumerate() {
             for (row, value) in atoms.iter_mut().zip(values) {
                 row[layer.first_atom as usize + element] = *value;
             }

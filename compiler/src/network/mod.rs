@@ -9,13 +9,33 @@ mod function;
 pub(crate) mod quantize;
 mod rows;
 pub(crate) mod search;
+mod simplify;
 pub(crate) mod trace;
 
 pub(crate) use rows::Row;
 pub(crate) use trace::{Activation, trace};
 
+use calibrate::Trace;
+use simplify::Removed;
+use std::collections::BTreeMap;
+use tacit_ir::diag::Result;
 use tacit_ir::graph::{Graph, ValueId};
 use tacit_ir::stage::tensor::{Tensor, TensorOp};
+use trace::Network;
+
+/// A float graph as a network without needless tables, its values on the calibration rows, and what was left out.
+///
+/// # Errors
+/// Those of [`trace`] and of [`calibrate::run`].
+pub(crate) fn prepare(
+    graph: &Graph<Tensor>,
+    calibration: &BTreeMap<String, Vec<Vec<f64>>>,
+) -> Result<(Network, Trace, Removed)> {
+    let whole = trace(graph)?;
+    let (network, removed) = simplify::simplify(&whole, &calibrate::run(&whole, calibration)?)?;
+    let trace = calibrate::run(&network, calibration)?;
+    Ok((network, trace, removed))
+}
 
 /// Whether something else than trees and linear maps of inputs is encrypted.
 pub(crate) fn is_network(graph: &Graph<Tensor>) -> bool {

@@ -13,14 +13,14 @@ use crate::passes::PassCx;
 use std::collections::{BTreeMap, HashMap};
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::graph::{Graph, Loc, ValueId};
+use tacit_ir::params::{BootstrapParams, GadgetParams, GlweParams, LweParams};
+use tacit_ir::plan::BLOCK;
 use tacit_ir::stage::quant::{CodedFeature, Missing, Quant, QuantOp, Regime};
 
 /// Entries of a table: as many as half a turn of the largest usual polynomial has.
 pub(crate) const ENTRIES: usize = 2048;
 /// Bits of integer weights where each is rounded on its own later.
 const ROTATED_WEIGHT_BITS: u32 = 16;
-/// Above so many selector bits an activation is cheaper by a bootstrap.
-const MOST_SELECTOR_BITS: u64 = 400;
 /// A row's weights may get finer by up to this factor where its sum is smaller than the layer's largest.
 const FINEST: f64 = 8.0;
 
@@ -182,6 +182,15 @@ impl Quantizer<'_> {
         Ok(())
     }
 
+    /// Input bits from which on an activation is cheaper by a bootstrap: two bits take a block of selectors, at the
+    /// parameters that both usually get.
+    fn break_even_bits(&self) -> f64 {
+        let (glwe, gadget) = (GlweParams::secure(2, 1024), GadgetParams { base_log: 23, levels: 1 });
+        let params = BootstrapParams { lwe: LweParams::secure(840, 3), keyswitch: None, gadget, small_dimension: 0 };
+        let cost = &self.options.cost_profile;
+        2.0 * cost.bootstrap_us(&glwe, &params) / cost.block_us(&glwe, &gadget, BLOCK as f64)
+    }
+
     /// Whether a layer is rotated or bootstrapped.
     fn regime(&self, layer: &Activation) -> Regime {
         let inputs = self.network.inputs.len() as u32;
@@ -192,7 +201,7 @@ impl Quantizer<'_> {
             Some(RegimeRule::Bootstrap) => Regime::Bootstrap,
             _ if !readable => Regime::Bootstrap,
             Some(RegimeRule::Rotate) => Regime::Rotate,
-            None if most <= MOST_SELECTOR_BITS => Regime::Rotate,
+            None if most as f64 <= self.break_even_bits() => Regime::Rotate,
             None => Regime::Bootstrap,
         }
     }
@@ -292,7 +301,7 @@ impl Quantizer<'_> {
                 (0..ENTRIES).map(|at| matrix.offset[e] + matrix.step[e] * argument(at)).collect()
             })
             .collect();
-        let values = layer.function.values(&points)?;
+        let values = layer.values(&points)?;
         let steps = (1i64 << self.options.activation_bits.clamp(1, 16)) as f64 - 2.0;
         let mut tables: Vec<Vec<i64>> = Vec::new();
         let mut known: HashMap<Vec<i64>, u32> = HashMap::new();

@@ -60,8 +60,7 @@ pub(crate) fn search(body: &Graph<Tensor>, rows: &Rows, options: &Options) -> Re
     let mut refused = None;
     // All passes but those before the integer stage and the last, which chooses parameters.
     let (from, last) = (PIPELINE.iter().position(|pass| *pass == "prune-paths").unwrap_or(0), PIPELINE.len() - 1);
-    let network = super::trace(body)?;
-    let trace = super::calibrate::run(&network, rows)?;
+    let (network, trace, _) = super::prepare(body, rows)?;
     for &weight_bits in &choices(options.weight_bits, &WEIGHT_BITS) {
         for &input_bits in &choices(options.input_bits, &INPUT_BITS) {
             let own = Options { input_bits: Some(input_bits), weight_bits: Some(weight_bits), ..options.clone() };
@@ -123,6 +122,7 @@ fn choices<T: Copy>(fixed: Option<T>, all: &[T]) -> Vec<T> {
 /// A lowered circuit with the parameters that these options give it.
 fn candidate(lowered: Ir, rows: &Rows, options: Options) -> Result<Candidate> {
     let mut cx = PassCx::new(&options, rows);
+    cx.explain = false;
     let (ir, _) = run_passes(lowered, &PIPELINE[PIPELINE.len() - 1..], &mut cx, &DriverOptions::default())?;
     let Ir::Circuit(circuit) = ir else { return Err(Diagnostic::internal("the pipeline did not end in a circuit")) };
     let nothing = Graph::new("none");

@@ -22,12 +22,31 @@ use tacit_ir::stage::tensor::{
 pub(crate) struct Activation {
     /// The affine map of each element, over atoms of earlier layers and inputs.
     pub(crate) rows: Vec<Row>,
-    /// The function; element e of it belongs to row e.
+    /// The function.
     pub(crate) function: Function,
+    /// Which of the function's elements belongs to each row.
+    pub(crate) elements: Vec<u32>,
+    /// Elements of the function.
+    pub(crate) width: usize,
     /// The first of the layer's atoms.
     pub(crate) first_atom: u32,
     /// Where the layer comes from, for messages.
     pub(crate) loc: Loc,
+}
+
+impl Activation {
+    /// The values of each row's table at `points[row]`, all of one number of points.
+    pub(crate) fn values(&self, points: &[Vec<f64>]) -> Result<Vec<Vec<f64>>> {
+        let Some(any) = points.first().filter(|_| self.elements.len() < self.width) else {
+            return self.function.values(points);
+        };
+        let mut all = vec![any.clone(); self.width];
+        for (element, own) in self.elements.iter().zip(points) {
+            all[*element as usize].clone_from(own);
+        }
+        let mut values = self.function.values(&all)?;
+        Ok(self.elements.iter().map(|element| std::mem::take(&mut values[*element as usize])).collect())
+    }
 }
 
 /// A feed-forward network in normal form.
@@ -215,7 +234,8 @@ impl Tracer<'_> {
     fn add_layer(&mut self, rows: Vec<Row>, function: Function, loc: Loc) -> Result<Vec<Row>> {
         let first_atom = self.atoms;
         let atoms = self.new_atoms(rows.len())?;
-        self.network.layers.push(Activation { rows, function, first_atom, loc });
+        let (width, elements) = (rows.len(), (0..rows.len() as u32).collect());
+        self.network.layers.push(Activation { rows, function, elements, width, first_atom, loc });
         Ok(atoms)
     }
 

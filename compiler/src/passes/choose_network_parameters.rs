@@ -8,15 +8,18 @@
 
 use super::PassCx;
 use super::diagrams::ill_typed;
+use crate::options::Options;
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::graph::{Graph, Loc, ValueId};
 use tacit_ir::noise::{self, bootstrap as noise_of};
 use tacit_ir::params::{BootstrapParams, GadgetParams, GlweParams, LweParams};
-use tacit_ir::stage::circuit::{Circuit, CircuitOp, CircuitType, network};
+use tacit_ir::plan::BLOCK;
+use tacit_ir::stage::circuit::network::{self, Turns};
+use tacit_ir::stage::circuit::{Circuit, CircuitOp, CircuitType};
 use tacit_ir::stage::quant::matrix_ranges;
 
 /// Block length of small keys: the longest estimated one, with the fewest FFTs.
-const BLOCK: u32 = 3;
+const KEY_BLOCK: u32 = 3;
 
 /// Whether a circuit has look-ups or LWE values.
 pub(super) fn is_network(graph: &Graph<Circuit>) -> bool {
@@ -33,7 +36,7 @@ struct Choice {
 /// What a circuit asks of parameters.
 #[derive(Default)]
 struct Needs {
-    rotations: u64,
+    turns: Turns,
     bootstraps: u64,
     keyswitches: u64,
     selector_bits: u64,
@@ -43,6 +46,11 @@ struct Needs {
 pub(super) fn run(graph: &Graph<Circuit>, cx: &mut PassCx<'_>) -> Result<Graph<Circuit>> {
     let needs = needs(graph);
     let choice = search(graph, &needs, cx)?;
+    if cx.explain {
+        for note in explanation(graph, &needs, &choice, cx) {
+            cx.note(note);
+        }
+    }
     let Choice { glwe, selectors, bootstrap } = choice;
     let loc = Loc::Pass("choose-parameters");
     let mut made: Option<(ValueId, Option<ValueId>)> = None;
@@ -88,17 +96,35 @@ pub(super) fn run(graph: &Graph<Circuit>, cx: &mut PassCx<'_>) -> Result<Graph<C
     })
 }
 
-/// Rotations of each element of a rotated look-up: the selector bits of the codes it reads.
-fn rotations(graph: &Graph<Circuit>, id: ValueId) -> Vec<u64> {
+/// What limits a choice, and what another bit of precision would cost or save.
+fn explanation(graph: &Graph<Circuit>, needs: &Needs, choice: &Choice, cx: &PassCx<'_>) -> [String; 2] {
+    let judge = Judge::new(graph, cx);
+    let (excess, place) = judge.excess(choice);
+    let limit =
+        format!("parameters are limited by the noise at {place}, {:.1} bits below what is tolerated there", -excess);
+    let now = server_us(choice, needs, cx);
+    let with = |factor: f64| {
+        let options = Options { noise_share: Some(cx.options.noise_share() * factor), ..cx.options.clone() };
+        let other = search(graph, needs, &PassCx::new(&options, cx.calibration)).ok()?;
+        Some((server_us(&other, needs, &PassCx::new(&options, cx.calibration)) - now) / 1e3)
+    };
+    let more =
+        with(0.5).map_or("fits no secure parameters".to_owned(), |ms| format!("would cost {:.1} ms", ms.max(0.0)));
+    let less = with(2.0).map_or(0.0, |ms| (-ms).max(0.0));
+    [limit, format!("one bit less noise {more} on one core; one bit more would save {less:.1} ms")]
+}
+
+/// What turns each element of a rotated look-up: the digits of the codes it reads.
+fn turns(graph: &Graph<Circuit>, id: ValueId) -> Vec<Turns> {
     let node = graph.node(id);
     let CircuitOp::RotateLookup { start, column, .. } = &node.op else { return Vec::new() };
-    let mut bits: Vec<u32> = Vec::new();
+    let mut codes: Vec<Turns> = Vec::new();
     for operand in &node.operands {
-        if let CircuitType::Codes { bits: own, .. } = &graph.node(*operand).ty {
-            bits.extend_from_slice(own);
+        if let CircuitType::Codes { largest, bits } = &graph.node(*operand).ty {
+            codes.extend(largest.iter().zip(bits).map(|(&largest, &bits)| Turns::of(largest, bits)));
         }
     }
-    let of = |at: usize| u64::from(bits.get(column[at] as usize).copied().unwrap_or(0));
+    let of = |at: usize| codes.get(column[at] as usize).copied().unwrap_or_default();
     start.windows(2).map(|pair| (pair[0] as usize..pair[1] as usize).map(of).sum()).collect()
 }
 
@@ -110,7 +136,9 @@ fn needs(graph: &Graph<Circuit>) -> Needs {
             CircuitOp::Codes { selectors, .. } => {
                 needs.selector_bits += selectors.iter().map(|s| u64::from(s.bits)).sum::<u64>();
             }
-            CircuitOp::RotateLookup { .. } => needs.rotations += rotations(graph, id).iter().sum::<u64>(),
+            CircuitOp::RotateLookup { .. } => {
+                needs.turns = turns(graph, id).into_iter().chain([needs.turns]).sum();
+            }
             CircuitOp::Bootstrap { table, .. } => {
                 needs.bootstraps += table.len() as u64;
                 let under_small = node.operands.first().map(|id| &graph.node(*id).ty);
@@ -142,10 +170,12 @@ fn search(graph: &Graph<Circuit>, needs: &Needs, cx: &PassCx<'_>) -> Result<Choi
     let judge = Judge::new(graph, cx);
     let mut best: Option<(f64, Choice)> = None;
     let mut nearest: Option<(f64, String)> = None;
+    // Blind rotations and blocks are written for small k.
+    let most = if needs.bootstraps > 0 || needs.turns.blocks > 0 { BootstrapParams::MAX_GLWE_DIMENSION } else { 8 };
     for log2_size in 9..=12 {
-        for dimension in (1..=8u32).filter(|k| (1024..=4096).contains(&(k << log2_size))) {
+        for dimension in (1..=most).filter(|k| (1024..=4096).contains(&(k << log2_size))) {
             let glwe = GlweParams::secure(dimension, 1 << log2_size);
-            let selectors: Vec<Option<GadgetParams>> = if needs.rotations == 0 {
+            let selectors: Vec<Option<GadgetParams>> = if needs.turns == Turns::default() {
                 vec![None]
             } else {
                 let gadgets = best_bases(1..=3, 48, |gadget| noise::external_product(&glwe, &gadget));
@@ -187,14 +217,11 @@ fn bootstraps(glwe: &GlweParams, needs: &Needs) -> Vec<Option<BootstrapParams>> 
     if needs.bootstraps == 0 {
         return vec![None];
     }
-    if glwe.dimension > BootstrapParams::MAX_GLWE_DIMENSION {
-        return Vec::new();
-    }
     let mut all = Vec::new();
     // Inputs under the small key want a dimension of few polynomials of a power of two.
     let dimensions: Vec<u32> = if needs.small { vec![768, 960, 1152] } else { (600..=1200).step_by(24).collect() };
     for dimension in dimensions {
-        let lwe = LweParams::secure(dimension, BLOCK);
+        let lwe = LweParams::secure(dimension, KEY_BLOCK);
         let small_dimension = if needs.small { dimension >> dimension.trailing_zeros().min(10) } else { 0 };
         let with = |keyswitch, gadget| BootstrapParams { lwe, keyswitch, gadget, small_dimension };
         let gadgets = best_bases(1..=3, 48, |gadget| noise_of::blind_rotation(glwe, &with(None, gadget)));
@@ -210,22 +237,29 @@ fn bootstraps(glwe: &GlweParams, needs: &Needs) -> Vec<Option<BootstrapParams>> 
     all
 }
 
-/// Server time weighted against client time.
-fn predicted_us(choice: &Choice, needs: &Needs, cx: &PassCx<'_>) -> f64 {
+/// Predicted time on the server, on one core.
+fn server_us(choice: &Choice, needs: &Needs, cx: &PassCx<'_>) -> f64 {
     let Choice { glwe, selectors, bootstrap } = choice;
     let cost = &cx.options.cost_profile;
-    let mut server = 0.0;
-    let mut client = 0.0;
-    if let Some(gadget) = selectors {
-        server += needs.rotations as f64 * cost.rotation_us(glwe, gadget);
-        server += needs.selector_bits as f64 * cost.prepare_selector_us(glwe, gadget);
-        client += needs.selector_bits as f64 * cost.encrypt_selector_us(glwe, gadget);
-    }
-    if let Some(params) = bootstrap {
-        server += needs.bootstraps as f64 * cost.bootstrap_us(glwe, params);
-        server += needs.keyswitches as f64 * cost.keyswitch_us(glwe, params);
-    }
-    cx.options.server_weight * server + client + glwe.ciphertext_len() as f64 * 1e-3
+    let selectors = selectors.as_ref().map_or(0.0, |gadget| {
+        f64::from(needs.turns.singles) * cost.rotation_us(glwe, gadget)
+            + f64::from(needs.turns.blocks) * cost.block_us(glwe, gadget, BLOCK as f64)
+            + needs.selector_bits as f64 * cost.prepare_selector_us(glwe, gadget)
+    });
+    let bootstraps = bootstrap.as_ref().map_or(0.0, |params| {
+        needs.bootstraps as f64 * cost.bootstrap_us(glwe, params)
+            + needs.keyswitches as f64 * cost.keyswitch_us(glwe, params)
+    });
+    selectors + bootstraps
+}
+
+/// Server time weighted against client time.
+fn predicted_us(choice: &Choice, needs: &Needs, cx: &PassCx<'_>) -> f64 {
+    let Choice { glwe, selectors, bootstrap: _ } = choice;
+    let cost = &cx.options.cost_profile;
+    let encrypt = |gadget: &GadgetParams| needs.selector_bits as f64 * cost.encrypt_selector_us(glwe, gadget);
+    let client = selectors.as_ref().map_or(0.0, encrypt);
+    cx.options.server_weight * server_us(choice, needs, cx) + client + glwe.ciphertext_len() as f64 * 1e-3
 }
 
 /// Where noise arises and where it is judged, in the order of the circuit; vectors are numbered by value.
@@ -241,10 +275,10 @@ enum Step {
         out: usize,
         small: bool,
     },
-    /// Most rotations of an element; the typical deviation of a sum as a share of the widest sum.
+    /// What turns an element the most; the typical deviation of a sum as a share of the widest sum.
     Rotate {
         out: usize,
-        most: f64,
+        most: Turns,
         typical: f64,
     },
     Affine {
@@ -282,7 +316,8 @@ impl Judge {
             let step = match (&node.op, &node.ty, argument) {
                 (CircuitOp::Samples { small, .. }, ..) => Step::Samples { out, small: *small },
                 (CircuitOp::RotateLookup { start, column, weight, spread, .. }, ..) => {
-                    let most = rotations(graph, id).into_iter().max().unwrap_or(0) as f64;
+                    let most = turns(graph, id).into_iter().max_by_key(|turns| 6 * turns.blocks + turns.singles);
+                    let most = most.unwrap_or_default();
                     let largest = node.operands.iter().flat_map(|operand| match &graph.node(*operand).ty {
                         CircuitType::Codes { largest, .. } => largest.clone(),
                         _ => Vec::new(),
@@ -337,7 +372,8 @@ impl Judge {
                     variance[*out] = selectors.map_or(0.0, |gadget| noise_of::rotations(glwe, &gadget, *most));
                     // The widest sum takes half a turn. Each shift is rounded on its own, and half of them are taken.
                     let slot = 0.5 / f64::from(glwe.polynomial_size);
-                    judge(slot * slot / 12.0 * (1.0 + most / 2.0), share * typical * 0.5, 1.0, 1.0);
+                    let taken = 0.5 * f64::from(most.singles) + 0.75 * f64::from(most.blocks);
+                    judge(slot * slot / 12.0 * (1.0 + taken), share * typical * 0.5, 1.0, 1.0);
                 }
                 Step::Affine { out, operands, norm2 } => {
                     variance[*out] = norm2 * operands.iter().map(|at| variance[*at]).fold(0.0, f64::max);

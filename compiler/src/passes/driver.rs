@@ -101,6 +101,8 @@ pub struct PassCx<'a> {
     pub options: &'a Options,
     /// Calibration rows of head values by name, for encodings that need them.
     pub calibration: &'a BTreeMap<String, Vec<Vec<f64>>>,
+    /// Whether passes say at length why they chose what they did; it costs time.
+    pub explain: bool,
     counters: BTreeMap<&'static str, u64>,
     notes: Vec<String>,
 }
@@ -108,7 +110,7 @@ pub struct PassCx<'a> {
 impl<'a> PassCx<'a> {
     /// A context without counters yet.
     pub fn new(options: &'a Options, calibration: &'a BTreeMap<String, Vec<Vec<f64>>>) -> Self {
-        PassCx { options, calibration, counters: BTreeMap::new(), notes: Vec::new() }
+        PassCx { options, calibration, explain: true, counters: BTreeMap::new(), notes: Vec::new() }
     }
 
     /// Adds to a counter of the running pass.

@@ -7,8 +7,13 @@ use super::diagrams::ill_typed;
 use std::collections::BTreeMap;
 use tacit_ir::diag::{Diagnostic, Result};
 use tacit_ir::graph::{Graph, ValueId};
-use tacit_ir::stage::circuit::{Circuit, CircuitOp, SelectorRecord, network::FILL};
+use tacit_ir::stage::circuit::network::{FILL, digits, one_hot_bits, pattern};
+use tacit_ir::stage::circuit::{Circuit, CircuitOp, SelectorRecord};
 use tacit_ir::stage::quant::{CodedFeature, Quant, QuantOp, QuantType, Regime};
+
+/// From so many tables a code turns on, one-hot digits pay: a digit of three bits costs the client one bit more and the
+/// server its preparation, and saves a product's transforms on each table.
+const ONE_HOT_USES: usize = 8;
 
 /// What became of an operation.
 pub(super) enum Lowered {
@@ -107,21 +112,29 @@ impl Places {
     ) -> Vec<SelectorRecord> {
         let mut network = false;
         let mut rotated = false;
+        let mut terms = 0;
         for reader in graph.values().filter(|at| graph.node(*at).operands.contains(&id)) {
             if matches!(graph.node(reader).op, QuantOp::Affine { .. }) {
                 network = true;
                 rotated |= self.is_taken_in(graph, reader);
+                if let (true, QuantOp::Affine { column, .. }) =
+                    (self.is_taken_in(graph, reader), &graph.node(reader).op)
+                {
+                    terms += column.len();
+                }
             }
         }
         if !network {
             return Vec::new();
         }
+        let one_hot = terms >= ONE_HOT_USES * features.len();
         let record = |feature: &CodedFeature| {
             let largest = if rotated { feature.largest() } else { 0 };
+            let digits = digits(largest, if one_hot { one_hot_bits(largest) } else { 0 });
             SelectorRecord {
                 cuts: (1..=largest).collect(),
-                patterns: (0..=largest).collect(),
-                bits: u32::BITS - largest.leading_zeros(),
+                patterns: (0..=largest).map(|code| pattern(&digits, code)).collect(),
+                bits: digits.iter().map(|digit| digit.len() as u32).sum(),
             }
         };
         features.iter().map(record).collect()

@@ -30,8 +30,11 @@ const WEIGHT_BITS: i32 = 24;
 pub(super) fn run(ir: Ir, cx: &mut PassCx<'_>) -> Result<Ir> {
     let Ir::Tensor(graph) = ir else { return Ok(ir) };
     if network::is_network(&graph) {
-        let network = network::trace(&graph)?;
-        let trace = network::calibrate::run(&network, cx.calibration)?;
+        let (network, trace, removed) = network::prepare(&graph, cx.calibration)?;
+        cx.count("constant tables removed", removed.constant);
+        cx.count("affine tables removed", removed.affine);
+        cx.count("repeated tables shared", removed.repeated);
+        cx.count("unread tables removed", removed.unread);
         return network::quantize::quantize(graph.name(), &network, &trace, cx).map(Ir::Quant);
     }
     let mut quant = Graph::<Quant>::new(graph.name());

@@ -3,7 +3,7 @@
 use crate::diag::{Code, Diagnostic, Result};
 use crate::noise::{self, bootstrap as noise_of};
 use crate::params::BootstrapParams;
-use crate::plan::{Layer, Layout, Network};
+use crate::plan::{BLOCK, Layer, Layout, Network};
 use crate::stage::quant::check_matrix;
 
 fn wrong<T>(why: impl Into<String>) -> Result<T> {
@@ -42,6 +42,13 @@ pub(super) fn check(network: &Network, layout: &Layout) -> Result<()> {
     let n = layout.glwe.polynomial_size;
     let mut lengths: Vec<usize> = Vec::with_capacity(network.layers.len());
     let small = network.small();
+    let apart = network.blocks.is_sorted_by(|a, b| b.saturating_sub(*a) >= BLOCK as u32);
+    if !apart || network.blocks.last().is_some_and(|last| last.saturating_add(BLOCK as u32) > layout.selectors) {
+        return wrong("blocks of selectors out of range");
+    }
+    if !network.blocks.is_empty() && layout.glwe.dimension > BootstrapParams::MAX_GLWE_DIMENSION {
+        return wrong("blocks of selectors at a large k");
+    }
     for layer in &network.layers {
         match layer {
             Layer::Samples { small, first, count } => {
@@ -181,7 +188,7 @@ pub fn vectors(
                 let element = |(&table, own): (&u32, &Vec<(u32, u32)>)| {
                     let turned = own.iter().filter(|(selector, _)| inputs.selectors[*selector as usize]);
                     let slot = turned.map(|(_, shift)| shift).sum::<u32>() % (2 * n);
-                    let variance = layout.gadget.map_or(0.0, |g| noise_of::rotations(glwe, &g, own.len() as f64));
+                    let variance = layout.gadget.map_or(0.0, |g| noise_of::rotations(glwe, &g, network.turns(own)));
                     noisy(read(&tables[table as usize], slot, n), variance)
                 };
                 table.iter().zip(rotations).map(element).collect()

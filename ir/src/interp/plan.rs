@@ -142,6 +142,9 @@ pub fn check(plan: &Plan, layout: &Layout) -> Result<()> {
     }
     match plan.results.iter().find(|&&slot| shared_written.get(slot as usize) != Some(&true)) {
         Some(slot) => wrong(format!("result slot {slot} is never written")),
+        None if !plan.network.blocks.is_empty() && !plan.phases.is_empty() => {
+            wrong("blocks of selectors beside decision diagrams")
+        }
         None => super::network::check(&plan.network, layout),
     }
 }

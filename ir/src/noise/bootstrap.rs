@@ -3,14 +3,18 @@
 
 use super::{external_product, external_product_parts, rounding};
 use crate::params::{BootstrapParams, GadgetParams, GlweParams};
+use crate::plan::BLOCK;
+use crate::stage::circuit::network::Turns;
 
 /// What the FFT adds for one bit of a block, over what it adds in one external product.
 const BLOCK_FFT: f64 = 3.2;
 
-/// Variance of a table rotated by this many selectors: each rotation is one external product with the selector, and adds
-/// its noise.
-pub fn rotations(glwe: &GlweParams, gadget: &GadgetParams, count: f64) -> f64 {
-    count * external_product(glwe, gadget) + lwe_rounding(glwe)
+/// Variance of a table rotated by selectors: each single one is an external product; a block is as in [`blind_rotation`],
+/// with one of its bits 1.
+pub fn rotations(glwe: &GlweParams, gadget: &GadgetParams, turns: Turns) -> f64 {
+    let parts = external_product_parts(glwe, gadget, glwe.variance());
+    let block = BLOCK as f64 * (2.0 * parts.rows + BLOCK_FFT * parts.fft) + 2.0 * parts.decomposition;
+    f64::from(turns.singles) * external_product(glwe, gadget) + f64::from(turns.blocks) * block + lwe_rounding(glwe)
 }
 
 /// Variance of cutting an LWE ciphertext under the flattened GLWE key to 32 bits: `(1 + kN/2) 2^-64 / 12`.

@@ -9,7 +9,7 @@
 //! instead when it is less or when a slot contains too many sources to keep.
 
 use super::sources::{TrivialDigits, constants, is_trivial, rotation_difference, squared_norm, trivial_digits};
-use super::{ExternalProduct, external_product_parts, fft_of_digits, fresh, result_rounding};
+use super::{ExternalProduct, external_product_parts, fft_of_trivial, fresh, result_rounding};
 use crate::plan::{Form, Layout, Plan, Slot, Step};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -281,7 +281,7 @@ impl<'a> Analysis<'a> {
         };
         let digits: TrivialDigits = trivial_digits(&constants, &gadget);
         let norm = squared_norm(&digits);
-        let fft = fft_of_digits(&self.layout.glwe, norm, true);
+        let fft = fft_of_trivial(&self.layout.glwe, &digits);
         let mut terms = vec![(self.coarse.row(selector, 0, self.n()), norm.sqrt())];
         if digits.error > 0.0 {
             terms.push((Fresh::Bias, digits.error));

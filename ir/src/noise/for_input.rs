@@ -1,8 +1,8 @@
 //! The variance of each result for one given input: the plan is walked backwards with the coefficient that every slot
 //! contributes to the result (the adjoint method), so that what cancels or adds up coherently does so here too.
 
-use super::sources::{constants, is_trivial, reduce, rotation_difference, squared_norm, trivial_digits};
-use super::{ExternalProduct, external_product_parts, fft_of_digits, fresh, result_rounding};
+use super::sources::{constants, is_trivial, reduce, rotation_difference, trivial_digits};
+use super::{ExternalProduct, external_product_parts, fft_of_trivial, fresh, result_rounding};
 use crate::plan::{Form, Layout, Plan, Slot, Step, Task};
 use std::collections::BTreeMap;
 
@@ -182,7 +182,7 @@ impl Model<'_> {
             return;
         };
         let digits = trivial_digits(&constants, &gadget);
-        walk.variance += squared(adjoint) * fft_of_digits(&self.layout.glwe, squared_norm(&digits), true);
+        walk.variance += squared(adjoint) * fft_of_trivial(&self.layout.glwe, &digits);
         if bit {
             walk.bias += adjoint.values().map(|c| c.abs()).sum::<f64>() * digits.error;
         }

@@ -45,6 +45,8 @@ pub(super) fn reduce(exponent: u64, n: u32) -> (u32, bool) {
 pub(super) struct TrivialDigits {
     /// `(level from 1, coefficient, digit)`, digits that are not zero.
     pub(super) digits: Vec<(u32, u32, f64)>,
+    /// Coefficients with a digit that is not zero.
+    pub(super) filled: usize,
     /// Largest magnitude of what the decomposition rounds away, as a fraction of the torus.
     pub(super) error: f64,
 }
@@ -54,6 +56,7 @@ pub(super) fn trivial_digits(poly: &BTreeMap<u32, u64>, gadget: &GadgetParams) -
     let GadgetParams { base_log, levels } = *gadget;
     let kept = base_log * levels;
     let mut digits = Vec::new();
+    let mut filled = 0;
     let mut error: f64 = 0.0;
     for (&coefficient, &value) in poly {
         let dropped = 64 - kept;
@@ -63,6 +66,7 @@ pub(super) fn trivial_digits(poly: &BTreeMap<u32, u64>, gadget: &GadgetParams) -
         error = error.max((lost as f64).abs() * (-64f64).exp2());
         // Least significant digit first; a digit above B/2 borrows from the next.
         let mut rest = rounded;
+        let before = digits.len();
         for level in (1..=levels).rev() {
             let mask = (1u64 << base_log) - 1;
             let mut digit = (rest & mask) as i64;
@@ -75,8 +79,9 @@ pub(super) fn trivial_digits(poly: &BTreeMap<u32, u64>, gadget: &GadgetParams) -
                 digits.push((level, coefficient, digit as f64));
             }
         }
+        filled += usize::from(digits.len() > before);
     }
-    TrivialDigits { digits, error }
+    TrivialDigits { digits, filled, error }
 }
 
 /// The sum of squares of the digits.

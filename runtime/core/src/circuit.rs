@@ -1,13 +1,13 @@
 //! A checked plan with everything precomputed that does not depend on a query.
 
 use crate::evaluate::WorkspacePool;
-use crate::external::{Gadget, zeros};
-use crate::prepare::SelectorPool;
+use crate::external::{BlockProduct, Gadget, zeros};
+use crate::prepare::Pools;
 use std::collections::{BTreeMap, BTreeSet};
 use tacit_ir::artifact::CircuitDigest;
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::interp;
-use tacit_ir::plan::{Layout, Plan, Step};
+use tacit_ir::plan::{BLOCK, Layout, Plan, Step};
 use tacit_torus::fft::Fft;
 use tacit_torus::{ABox, c64, exact};
 
@@ -19,6 +19,8 @@ pub struct Circuit {
     pub(crate) plan: Plan,
     pub(crate) fft: Fft,
     pub(crate) gadget: Option<Gadget>,
+    /// For plans with blocks of selectors.
+    pub(crate) blocks: Option<BlockProduct>,
     /// Transforms of the clear polynomials, in the order of the plan's steps.
     pub(crate) polynomials: Vec<Multiplier>,
     /// For each task of each phase: the first of its `polynomials`.
@@ -28,7 +30,7 @@ pub struct Circuit {
     /// Packed inputs that dense products read with this digit width, and where the prepared row keeps the digits.
     pub(crate) digit_inputs: BTreeMap<(u32, u32), usize>,
     pub(crate) workspaces: WorkspacePool,
-    pub(crate) selector_pool: SelectorPool,
+    pub(crate) pools: Pools,
 }
 
 /// A clear polynomial of a dense product.
@@ -79,17 +81,20 @@ impl Circuit {
             first_polynomial.push(firsts);
         }
         let gadget = layout.gadget.as_ref().map(Gadget::new);
+        let with_blocks = gadget.as_ref().filter(|_| !plan.network.blocks.is_empty());
+        let blocks = with_blocks.map(|gadget| BlockProduct::new(&fft, &layout.glwe, gadget, BLOCK));
         Ok(Circuit {
             digest,
             plan,
             fft,
             gadget,
+            blocks,
             polynomials,
             first_polynomial,
             bit_rows: bit_rows.into_iter().zip(0..).collect(),
             digit_inputs: digit_inputs.into_iter().zip(0..).collect(),
             workspaces: WorkspacePool::default(),
-            selector_pool: SelectorPool::default(),
+            pools: Pools::default(),
             layout,
         })
     }

@@ -5,14 +5,14 @@
 
 use crate::bootstrap::EvaluationKey;
 use crate::circuit::Circuit;
-use crate::external::{ProductScratch, zeros};
+use crate::external::{BlockScratch, ProductScratch, zeros};
 use crate::form::{self, Term};
 use crate::prepare::PreparedRow;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use tacit_ir::diag::Result;
-use tacit_ir::plan::{Form, Slot, Step, Task};
+use tacit_ir::plan::{BLOCK, Form, Slot, Step, Task};
 use tacit_torus::ABox;
 use tacit_torus::exact;
 use tacit_torus::fft::FftScratch;
@@ -59,6 +59,7 @@ struct ThreadSpace {
     difference: Buffer,
     terms: Vec<Term<'static>>,
     product: Option<ProductScratch>,
+    block: Option<BlockScratch>,
     sums: BTreeMap<u32, exact::Sum>,
     fft: FftScratch,
 }
@@ -86,6 +87,7 @@ impl ThreadSpace {
             difference: zeros(glwe.ciphertext_len()),
             terms: Vec::new(),
             product: circuit.gadget.as_ref().map(|gadget| gadget.scratch(glwe)),
+            block: circuit.blocks.as_ref().map(|blocks| blocks.scratch(&circuit.fft)),
             sums: BTreeMap::new(),
             fft: circuit.fft.scratch(),
         }
@@ -152,6 +154,43 @@ impl Circuit {
         }
     }
 
+    /// Turns a value by the first rotation left if it is by this selector.
+    fn turn_by_selector(
+        &self,
+        row: &PreparedRow,
+        next: u32,
+        rest: &mut &[(u32, u32)],
+        value: &mut [u64],
+        space: &mut ThreadSpace,
+    ) {
+        let Some((rotation, after)) = rest.split_first().filter(|(rotation, _)| rotation.0 == next) else { return };
+        let ThreadSpace { difference, product, fft, .. } = space;
+        self.rotate_by(row, std::slice::from_ref(rotation), value, difference, product, fft);
+        *rest = after;
+    }
+
+    /// Turns a value by the first rotations left that are by selectors of this block.
+    fn turn_by_block(
+        &self,
+        row: &PreparedRow,
+        first: u32,
+        rest: &mut &[(u32, u32)],
+        value: &mut [u64],
+        space: &mut ThreadSpace,
+    ) {
+        let mut exponents = [0; BLOCK];
+        while let Some((&(selector, shift), after)) = rest.split_first() {
+            let Some(exponent) = exponents.get_mut(selector.wrapping_sub(first) as usize) else { break };
+            *exponent = 2 * self.fft.polynomial_size() as u32 - shift;
+            *rest = after;
+        }
+        let ThreadSpace { block, fft, .. } = space;
+        if let (Some(blocks), Some(gadget), Some(scratch)) = (&self.blocks, &self.gadget, block) {
+            let table = row.blocks.get(&first).map_or(&[][..], |table| table);
+            blocks.add(&self.fft, gadget, value, &exponents, table, scratch, fft);
+        }
+    }
+
     /// Rotates tables of torus values, each by its selectors, all of them together so that a selector is read once for
     /// those that use it next; `use_value` gets the number of each table and its GLWE ciphertext.
     pub(crate) fn rotate_tables(
@@ -163,7 +202,6 @@ impl Circuit {
         let glwe = &self.layout().glwe;
         let (n, len) = (self.fft.polynomial_size(), glwe.ciphertext_len());
         let mut space = take(&self.workspaces.threads).unwrap_or_else(|| ThreadSpace::new(self));
-        let ThreadSpace { difference, product, fft, .. } = &mut space;
         let mut values = zeros(len * tables.len());
         for (value, TurnedTable { table, .. }) in values.chunks_exact_mut(len).zip(tables) {
             for (to, value) in value[len - n..].iter_mut().zip(*table) {
@@ -171,16 +209,12 @@ impl Circuit {
             }
         }
         let mut rest: Vec<&[(u32, u32)]> = tables.iter().map(|own| own.rotations).collect();
-        if let (Some(gadget), Some(product)) = (&self.gadget, product.as_mut()) {
-            while let Some(next) = rest.iter().filter_map(|rest| Some(rest.first()?.0)).min() {
-                let ggsw = &row.selectors[next as usize];
-                for (value, rest) in values.chunks_exact_mut(len).zip(&mut rest) {
-                    let Some((&(selector, shift), after)) = rest.split_first() else { continue };
-                    if selector == next {
-                        form::rotation_difference(difference, value, 2 * n - shift as usize, n);
-                        gadget.add_product(&self.fft, value, ggsw, difference, product, fft);
-                        *rest = after;
-                    }
+        while let Some(next) = rest.iter().filter_map(|rest| Some(rest.first()?.0)).min() {
+            let block = self.plan.network.block_of(next);
+            for (value, rest) in values.chunks_exact_mut(len).zip(&mut rest) {
+                match block {
+                    Some(first) => self.turn_by_block(row, first, rest, value, &mut space),
+                    None => self.turn_by_selector(row, next, rest, value, &mut space),
                 }
             }
         }
@@ -200,7 +234,7 @@ impl Circuit {
         space: &mut ThreadSpace,
     ) {
         let (n, len) = (self.fft.polynomial_size(), self.layout().glwe.ciphertext_len());
-        let ThreadSpace { scratch, value, difference, terms, product, sums, fft } = space;
+        let ThreadSpace { scratch, value, difference, terms, product, block: _, sums, fft } = space;
         if scratch.len() < task.scratch as usize {
             scratch.resize_with(task.scratch as usize, || zeros(len));
         }

@@ -4,6 +4,7 @@
 //! digit: decomposing, converting to double and twisting happen together. A test compares the two.
 
 use tacit_ir::params::{GadgetParams, GlweParams};
+use tacit_torus::blocks::{BlockShape, Monomial, Monomials, block_product};
 use tacit_torus::fft::{Digit, Fft, FftScratch, dot, dot_stride, interleave};
 use tacit_torus::{ABox, AVec, c64};
 
@@ -89,6 +90,69 @@ impl Gadget {
         for (poly, column) in out.chunks_exact_mut(n).zip(columns) {
             dot(sum, column, digits);
             fft.add_inverse_rounded(poly, sum, fft_scratch);
+        }
+    }
+}
+
+/// Products with the GGSWs of a block, at most one of which encrypts 1.
+#[derive(Debug)]
+pub(crate) struct BlockProduct {
+    monomials: Monomials,
+    /// How a block's table is laid out.
+    pub(crate) shape: BlockShape,
+}
+
+/// Working memory of block products; one per thread.
+#[derive(Debug)]
+pub(crate) struct BlockScratch {
+    digits: ABox<[c64]>,
+    /// `X^a_i` of a block.
+    monomials: Vec<Monomial>,
+    /// Transforms of the polynomials of a block's product.
+    sums: ABox<[c64]>,
+}
+
+impl BlockProduct {
+    /// For blocks of this many GGSWs.
+    pub(crate) fn new(fft: &Fft, glwe: &GlweParams, gadget: &Gadget, block: usize) -> Self {
+        let shape = BlockShape { block, rows: gadget.rows(glwe), columns: glwe.dimension as usize + 1 };
+        BlockProduct { monomials: Monomials::new(fft), shape }
+    }
+
+    /// Working memory.
+    pub(crate) fn scratch(&self, fft: &Fft) -> BlockScratch {
+        let stride = dot_stride(fft.fourier_size());
+        BlockScratch {
+            digits: zeros(stride * self.shape.rows),
+            monomials: (0..self.shape.block).map(|_| self.monomials.monomial()).collect(),
+            sums: zeros(stride * self.shape.columns),
+        }
+    }
+
+    /// `glwe += sum_i (X^a_i - 1) GGSW_i [x] glwe`: with `GGSW_i` the one that encrypts 1, `X^a_i glwe`. Exponents are below 2N.
+    #[expect(clippy::too_many_arguments, reason = "parts of a thread's workspace that are borrowed apart")]
+    pub(crate) fn add(
+        &self,
+        fft: &Fft,
+        gadget: &Gadget,
+        glwe: &mut [u64],
+        exponents: &[u32],
+        table: &[f64],
+        scratch: &mut BlockScratch,
+        fft_scratch: &mut FftScratch,
+    ) {
+        if exponents.iter().all(|exponent| *exponent == 0) {
+            return;
+        }
+        let BlockScratch { digits, monomials, sums } = scratch;
+        gadget.transform(fft, glwe, digits, fft_scratch);
+        for (exponent, monomial) in exponents.iter().zip(monomials.iter_mut()) {
+            self.monomials.set(monomial, *exponent as usize);
+        }
+        block_product(sums, table, digits, monomials, self.shape);
+        let (n, half) = (fft.polynomial_size(), fft.fourier_size());
+        for (poly, sum) in glwe.chunks_exact_mut(n).zip(sums.chunks_exact_mut(dot_stride(half))) {
+            fft.add_inverse_rounded(poly, &mut sum[..half], fft_scratch);
         }
     }
 }

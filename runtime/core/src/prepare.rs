@@ -1,7 +1,7 @@
 //! From a row of a query to ciphertexts ready for use: masks from the seed, bodies unpacked, selectors transformed.
 
 use crate::circuit::Circuit;
-use crate::external::{Gadget, zeros};
+use crate::external::{BlockProduct, Gadget, zeros};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +10,7 @@ use tacit_ir::artifact::v1::{
     small_masks_start,
 };
 use tacit_ir::params::GlweParams;
+use tacit_ir::plan::BLOCK;
 use tacit_torus::exact::Digits;
 use tacit_torus::fft::{Fft, FftScratch};
 use tacit_torus::masks::MaskStream;
@@ -18,8 +19,10 @@ use tacit_torus::{ABox, bits, c64};
 /// A row whose selectors and packed inputs are ready for [`Circuit::evaluate`].
 #[derive(Debug)]
 pub struct PreparedRow {
-    /// GGSW ciphertexts, in the layout of [`Gadget::set`].
+    /// GGSW ciphertexts, in the layout of [`Gadget::set`]; empty for selectors of blocks.
     pub(crate) selectors: Vec<ABox<[c64]>>,
+    /// The GGSW ciphertexts of each block of selectors, by its first, in the layout of [`tacit_torus::blocks`].
+    pub(crate) blocks: BTreeMap<u32, ABox<[f64]>>,
     /// Last-level body rows, as [`Circuit::bit_rows`] numbers them.
     pub(crate) bit_rows: Vec<ABox<[u64]>>,
     /// Packed inputs as GLWE ciphertexts.
@@ -28,26 +31,45 @@ pub struct PreparedRow {
     pub(crate) small: Vec<ABox<[u64]>>,
     /// Digits of the k+1 polynomials of packed inputs, as [`Circuit::digit_inputs`] numbers them.
     pub(crate) digits: Vec<Vec<Digits>>,
-    pool: SelectorPool,
+    pools: Pools,
 }
 
 /// Memory of dropped rows' selectors, for later rows: touching fresh memory costs more than filling it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct SelectorPool(Arc<Mutex<Vec<ABox<[c64]>>>>);
+pub(crate) struct Pools {
+    selectors: Pool<c64>,
+    blocks: Pool<f64>,
+}
 
-impl SelectorPool {
-    /// A buffer of the length that all selectors of a circuit have; its contents are arbitrary.
-    fn take(&self, len: usize) -> ABox<[c64]> {
+/// Spare buffers of one length.
+#[derive(Clone, Debug)]
+struct Pool<T>(Arc<Mutex<Vec<ABox<[T]>>>>);
+
+impl<T> Default for Pool<T> {
+    fn default() -> Self {
+        Pool(Arc::default())
+    }
+}
+
+impl<T: Copy + Default> Pool<T> {
+    /// A buffer of the length that all have; its contents are arbitrary.
+    fn take(&self, len: usize) -> ABox<[T]> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_else(|| zeros(len))
+    }
+
+    /// Takes back a row's buffers.
+    fn give(&self, buffers: impl ExactSizeIterator<Item = ABox<[T]>>) {
+        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Rows of many threads may end together; two rows' worth is enough to keep.
+        let room = (2 * buffers.len()).saturating_sub(spare.len());
+        spare.extend(buffers.filter(|buffer| !buffer.is_empty()).take(room));
     }
 }
 
 impl Drop for PreparedRow {
     fn drop(&mut self) {
-        let mut spare = self.pool.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Rows of many threads may end together; two rows' worth is enough to keep.
-        let room = (2 * self.selectors.len()).saturating_sub(spare.len());
-        spare.extend(self.selectors.drain(..).take(room));
+        self.pools.selectors.give(self.selectors.drain(..));
+        self.pools.blocks.give(std::mem::take(&mut self.blocks).into_values());
     }
 }
 
@@ -62,19 +84,37 @@ pub fn prepare(circuit: &Circuit, row: &[u8]) -> PreparedRow {
     let row = Row { circuit, masks: MaskStream::new(seed), bodies: row.get(SEED_BYTES..).unwrap_or_default() };
     let parallel = rayon::current_num_threads() > 1;
     let mut selectors = Vec::with_capacity(layout.selectors as usize);
+    let mut blocks = BTreeMap::new();
     let mut kept = BTreeMap::new();
     if let Some(gadget) = &circuit.gadget {
-        let one = |expansion: &mut Expansion<'_>, selector: u32| row.selector(gadget, selector, expansion);
         let fresh = || Expansion::new(&layout.glwe, gadget, &circuit.fft);
-        let made: Vec<Selector> = if parallel {
-            (0..layout.selectors).into_par_iter().map_init(fresh, one).collect()
+        // A selector each, or a block of them.
+        let starts: Vec<u32> = (0..layout.selectors)
+            .filter(|selector| circuit.plan.network.block_of(*selector).is_none_or(|first| first == *selector))
+            .collect();
+        let one = |expansion: &mut Expansion<'_>, &selector: &u32| match &circuit.blocks {
+            Some(blocks) if circuit.plan.network.block_of(selector).is_some() => {
+                Made::Block(row.block(blocks, selector, expansion))
+            }
+            _ => Made::Selector(row.selector(gadget, selector, expansion)),
+        };
+        let made: Vec<Made> = if parallel {
+            starts.par_iter().map_init(fresh, one).collect()
         } else {
             let mut scratch = fresh();
-            (0..layout.selectors).map(|selector| one(&mut scratch, selector)).collect()
+            starts.iter().map(|selector| one(&mut scratch, selector)).collect()
         };
-        for (selector, (ggsw, bit_row)) in (0u32..).zip(made) {
-            selectors.push(ggsw);
-            kept.extend(bit_row.and_then(|bit_row| circuit.bit_rows.get(&selector).map(|at| (*at, bit_row))));
+        for (selector, made) in starts.into_iter().zip(made) {
+            match made {
+                Made::Selector((ggsw, bit_row)) => {
+                    selectors.push(ggsw);
+                    kept.extend(bit_row.and_then(|bit_row| circuit.bit_rows.get(&selector).map(|at| (*at, bit_row))));
+                }
+                Made::Block(table) => {
+                    blocks.insert(selector, table);
+                    selectors.extend((0..BLOCK).map(|_| zeros(0)));
+                }
+            }
         }
     }
     let packed: Vec<ABox<[u64]>> = (0..layout.packed_inputs).map(|input| row.packed(input)).collect();
@@ -84,13 +124,18 @@ pub fn prepare(circuit: &Circuit, row: &[u8]) -> PreparedRow {
         polynomials.map(|poly| Digits::new(&circuit.fft, poly, *digit_bits, &mut scratch)).collect()
     });
     let digits = digits.collect();
-    let pool = circuit.selector_pool.clone();
+    let pools = circuit.pools.clone();
     let small = (0..layout.small_inputs).map(|input| row.small(input)).collect();
-    PreparedRow { selectors, bit_rows: kept.into_values().collect(), packed, small, digits, pool }
+    PreparedRow { selectors, blocks, bit_rows: kept.into_values().collect(), packed, small, digits, pools }
 }
 
 /// A transformed GGSW, and its last-level body row if forms read it.
 type Selector = (ABox<[c64]>, Option<ABox<[u64]>>);
+
+enum Made {
+    Selector(Selector),
+    Block(ABox<[f64]>),
+}
 
 struct Row<'a> {
     circuit: &'a Circuit,
@@ -159,7 +204,7 @@ impl Row<'_> {
         let layout = self.circuit.layout();
         let stride = selector_bytes(layout);
         let bodies = self.bytes(u64::from(selector) * stride, stride);
-        let mut ggsw = self.circuit.selector_pool.take(gadget.fourier_len(&layout.glwe));
+        let mut ggsw = self.circuit.pools.selectors.take(gadget.fourier_len(&layout.glwe));
         let mut kept = None;
         let wanted = self.circuit.bit_rows.contains_key(&selector);
         let rows = gadget.rows(&layout.glwe);
@@ -173,6 +218,19 @@ impl Row<'_> {
             }
         });
         (ggsw, kept)
+    }
+
+    /// The GGSWs of a block of selectors.
+    fn block(&self, blocks: &BlockProduct, first: u32, expansion: &mut Expansion<'_>) -> ABox<[f64]> {
+        let layout = self.circuit.layout();
+        let stride = selector_bytes(layout);
+        let mut table = self.circuit.pools.blocks.take(blocks.shape.table_len(self.circuit.fft.fourier_size()));
+        for (index, selector) in (first..).take(BLOCK).enumerate() {
+            let bodies = self.bytes(u64::from(selector) * stride, stride);
+            let put = |transform: &[c64], row, column| blocks.shape.set(&mut table, transform, index, row, column);
+            expansion.ggsw(&self.masks, u64::from(selector), (bodies, layout.body_bits), put, |_, _| {});
+        }
+        table
     }
 
     fn small(&self, input: u32) -> ABox<[u64]> {

@@ -21,7 +21,9 @@ fn matmul(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
     let vector = cx.ty(w).shape.len() == 1;
     let rank = cx.ty(x).shape.len();
     if rank != 2 {
-        return Err(Fail::unsupported(format!("a product of a tensor of rank {rank}; only [rows, columns] is supported")));
+        return Err(Fail::unsupported(format!(
+            "a product of a tensor of rank {rank}; only [rows, columns] is supported"
+        )));
     }
     let x = cx.as_float(x)?;
     let op =

@@ -3,11 +3,70 @@
 use super::{CircuitOp, CircuitType, Log2Std};
 use crate::noise::bootstrap as noise_of;
 use crate::params::{BootstrapParams, GadgetParams, LweParams};
+use crate::plan::BLOCK;
 use crate::stage::quant::{matrix_ranges, table_ranges};
 
 /// Share of the half torus that the arguments of a bootstrap, and of the torus that results, may fill: the rest keeps
 /// noise from wrapping an extreme value around.
 pub const FILL: f64 = 15.0 / 16.0;
+
+/// The selector bits of codes 0 to `largest` when a code is the sum of its bits' values: in each digit at most one bit is 1.
+///
+/// The fewest bits are those of binary digits. With more, digits have base 4 and a bit for each value but 0 (one-hot), so
+/// that the three bits of a digit rotate a table together (Lee, Min, Seo, Song, "Faster TFHE bootstrapping with block binary
+/// keys", AsiaCCS 2023).
+pub fn digits(largest: u32, bits: u32) -> Vec<Vec<u32>> {
+    let binary = u32::BITS - largest.leading_zeros();
+    if bits <= binary {
+        return (0..binary).map(|bit| vec![1 << bit]).collect();
+    }
+    let digit = |place: u32| (1..=(largest >> place).min(3)).map(|value| value << place).collect();
+    (0..binary).step_by(2).map(digit).collect()
+}
+
+/// The number of bits of one-hot digits of base 4.
+pub fn one_hot_bits(largest: u32) -> u32 {
+    digits(largest, u32::MAX).iter().map(|digit| digit.len() as u32).sum()
+}
+
+/// The bits, numbered through the digits from bit 0 on, that are 1 in a code.
+pub fn pattern(digits: &[Vec<u32>], code: u32) -> u32 {
+    let (mut rest, mut end, mut pattern) = (code, digits.iter().map(Vec::len).sum::<usize>(), 0);
+    // The highest digit first: all lower ones together are less than its least value.
+    for digit in digits.iter().rev() {
+        end -= digit.len();
+        if let Some((at, value)) = digit.iter().enumerate().rfind(|(_, value)| **value <= rest) {
+            rest -= value;
+            pattern |= 1 << (end + at);
+        }
+    }
+    pattern
+}
+
+/// Rotations of a table by codes: single selectors, and blocks of three of which at most one is 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Turns {
+    /// Blocks.
+    pub blocks: u32,
+    /// Single selectors.
+    pub singles: u32,
+}
+
+impl Turns {
+    /// Of one code.
+    pub fn of(largest: u32, bits: u32) -> Turns {
+        let digits = digits(largest, bits);
+        let blocks = digits.iter().filter(|digit| digit.len() == BLOCK).count() as u32;
+        let all: usize = digits.iter().map(Vec::len).sum();
+        Turns { blocks, singles: all as u32 - blocks * BLOCK as u32 }
+    }
+}
+
+impl std::iter::Sum for Turns {
+    fn sum<I: Iterator<Item = Turns>>(turns: I) -> Turns {
+        turns.fold(Turns::default(), |a, b| Turns { blocks: a.blocks + b.blocks, singles: a.singles + b.singles })
+    }
+}
 
 /// `(2 * half)` of the torus holds the widest interval.
 pub(super) fn check_fits(ranges: &[(i64, i64)], unit: f64, half: f64) -> Result<(), String> {
@@ -110,13 +169,13 @@ pub(super) fn rotate_lookup(op: &CircuitOp, operands: &[&CircuitType]) -> Result
         return Err("not a rotated look-up".to_owned());
     };
     let mut inputs = Vec::new();
-    let mut bits = Vec::new();
+    let mut turns = Vec::new();
     let mut params = None;
     for operand in operands {
         match operand {
             CircuitType::Codes { largest, bits: own } if params.is_none() => {
                 inputs.extend(largest.iter().map(|&code| (0, i64::from(code))));
-                bits.extend_from_slice(own);
+                turns.extend(largest.iter().zip(own).map(|(&largest, &bits)| Turns::of(largest, bits)));
             }
             CircuitType::Params(glwe, Some(gadget)) if params.is_none() => params = Some((glwe, gadget)),
             _ => return Err("operands are codes, then `params`".to_owned()),
@@ -125,11 +184,11 @@ pub(super) fn rotate_lookup(op: &CircuitOp, operands: &[&CircuitType]) -> Result
     let sums = matrix_ranges(start, column, weight, &inputs)?;
     let ranges = table_ranges(sums.len(), low, stride, tables, table)?;
     let noise = params.map(|(glwe, gadget)| {
-        let rotations = start.windows(2).map(|pair| {
+        let turns = start.windows(2).map(|pair| {
             let own = column[pair[0] as usize..pair[1] as usize].iter();
-            own.map(|&column| bits.get(column as usize).copied().unwrap_or(0)).sum::<u32>()
+            own.filter_map(|&column| turns.get(column as usize).copied()).sum::<Turns>()
         });
-        log2_std(noise_of::rotations(glwe, gadget, f64::from(rotations.max().unwrap_or(0))))
+        log2_std(turns.map(|turns| noise_of::rotations(glwe, gadget, turns)).fold(0.0, f64::max))
     });
     Ok(CircuitType::Lwe { ranges, log2_unit: Log2Std(unit.log2()), small: false, noise })
 }

@@ -59,7 +59,7 @@ impl EvaluationKey {
         let masks = MaskStream::new(seed.try_into().unwrap_or_default());
         let (bootstrapping, keyswitching) = bodies.split_at(bootstrapping_key_bytes(layout) as usize);
         let rotation = BlindRotation::new(&layout.glwe, &params);
-        let shape = rotation.shape;
+        let shape = rotation.blocks.shape;
         let body_bits = key_body_bits(layout);
         let row_bytes = bootstrapping_row_bytes(layout, &params) as usize;
         let blocks = bootstrapping

@@ -6,55 +6,28 @@
 //! streamed once for a batch of ciphertexts.
 
 use super::{EvaluationKey, batch_size, sample_extract};
-use crate::external::{Gadget, zeros};
+use crate::external::{BlockProduct, Gadget, zeros};
 use rayon::prelude::*;
 use tacit_ir::params::{BootstrapParams, GlweParams};
-use tacit_torus::blocks::{BlockShape, Monomial, Monomials, block_product};
-use tacit_torus::fft::{Fft, FftScratch, dot_stride};
-use tacit_torus::{ABox, c64};
+use tacit_torus::ABox;
+use tacit_torus::fft::Fft;
 
 /// What blind rotations of given parameters need that does not change.
 #[derive(Debug)]
 pub struct BlindRotation {
     pub(super) fft: Fft,
-    monomials: Monomials,
     pub(super) gadget: Gadget,
-    pub(super) shape: BlockShape,
+    pub(super) blocks: BlockProduct,
     /// The share of key bits that are 1.
     density: f64,
-}
-
-struct Scratch {
-    digits: ABox<[c64]>,
-    /// `X^a_i` of a block.
-    monomials: Vec<Monomial>,
-    /// Transforms of the polynomials of a block's product.
-    sums: ABox<[c64]>,
-    fft: FftScratch,
 }
 
 impl BlindRotation {
     pub(super) fn new(glwe: &GlweParams, params: &BootstrapParams) -> Self {
         let fft = Fft::new(glwe.polynomial_size as usize);
         let gadget = Gadget::new(&params.gadget);
-        let (block, columns) = (params.lwe.block as usize, glwe.dimension as usize + 1);
-        BlindRotation {
-            monomials: Monomials::new(&fft),
-            shape: BlockShape { block, rows: gadget.rows(glwe), columns },
-            gadget,
-            density: params.lwe.density(),
-            fft,
-        }
-    }
-
-    fn scratch(&self) -> Scratch {
-        let stride = dot_stride(self.fft.fourier_size());
-        Scratch {
-            digits: zeros(stride * self.shape.rows),
-            monomials: (0..self.shape.block).map(|_| self.monomials.monomial()).collect(),
-            sums: zeros(stride * self.shape.columns),
-            fft: self.fft.scratch(),
-        }
+        let blocks = BlockProduct::new(&fft, glwe, &gadget, params.lwe.block as usize);
+        BlindRotation { blocks, gadget, density: params.lwe.density(), fft }
     }
 
     /// Rounds a ciphertext under the small key to multiples of `1/2N`. The expected effect of the masks' rounding is added
@@ -72,23 +45,6 @@ impl BlindRotation {
         }
         let mean = (expected as f64 * self.density).round() as i64 as u32;
         out[masks.len()] = (body[0].wrapping_sub(mean).wrapping_add(half) >> drop) & (double - 1);
-    }
-
-    /// `acc += sum_i (X^a_i - 1) GGSW_i [x] acc` over one block.
-    fn block(&self, acc: &mut [u64], exponents: &[u32], table: &[f64], scratch: &mut Scratch) {
-        if exponents.iter().all(|exponent| *exponent == 0) {
-            return;
-        }
-        let Scratch { digits, monomials, sums, fft } = scratch;
-        self.gadget.transform(&self.fft, acc, digits, fft);
-        for (exponent, monomial) in exponents.iter().zip(monomials.iter_mut()) {
-            self.monomials.set(monomial, *exponent as usize);
-        }
-        block_product(sums, table, digits, monomials, self.shape);
-        let (n, half) = (self.fft.polynomial_size(), self.fft.fourier_size());
-        for (poly, sum) in acc.chunks_exact_mut(n).zip(sums.chunks_exact_mut(dot_stride(half))) {
-            self.fft.add_inverse_rounded(poly, &mut sum[..half], fft);
-        }
     }
 }
 
@@ -115,7 +71,8 @@ impl EvaluationKey {
         let n = glwe.polynomial_size as usize;
         let from = self.params.lwe.dimension as usize + 1;
         let to = glwe.lwe_dimension() as usize + 1;
-        let mut scratch = rotation.scratch();
+        let mut scratch = rotation.blocks.scratch(&rotation.fft);
+        let mut fft_scratch = rotation.fft.scratch();
         let count = table.len();
         let mut exponents = vec![0u32; count * from];
         let mut accs: ABox<[u64]> = zeros(count * glwe.ciphertext_len());
@@ -135,10 +92,12 @@ impl EvaluationKey {
                 if place < n { body[place] = value } else { body[place - n] = value.wrapping_neg() }
             }
         }
-        let block = rotation.shape.block;
+        let block = rotation.blocks.shape.block;
         for (at, table) in self.blocks.iter().enumerate() {
             for (acc, exponents) in accs.chunks_exact_mut(glwe.ciphertext_len()).zip(exponents.chunks_exact(from)) {
-                rotation.block(acc, &exponents[at * block..][..block], table, &mut scratch);
+                let exponents = &exponents[at * block..][..block];
+                let BlindRotation { fft, gadget, blocks, .. } = rotation;
+                blocks.add(fft, gadget, acc, exponents, table, &mut scratch, &mut fft_scratch);
             }
         }
         for (acc, out) in accs.chunks_exact(glwe.ciphertext_len()).zip(out.chunks_exact_mut(to)) {
