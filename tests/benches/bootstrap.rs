@@ -48,12 +48,12 @@ impl Set {
     /// The best base for these sizes.
     fn new(n: u32, block: u32, k: u32, log2_size: u32, levels: u32) -> Set {
         let glwe = GlweParams::secure(k, 1 << log2_size);
-        let keyswitch = Some(GadgetParams { base_log: 4, levels: 3 });
+        let keyswitch = Some(GadgetParams { base_log: 3, levels: 5 });
         let with = |base_log| BootstrapParams {
             lwe: LweParams::secure(n, block),
             keyswitch,
             gadget: GadgetParams { base_log, levels },
-            small_dimension: n >> n.trailing_zeros(),
+            small_dimension: n >> n.trailing_zeros().min(10),
         };
         let least = |a: &BootstrapParams, b: &BootstrapParams| variance(&glwe, a).total_cmp(&variance(&glwe, b));
         let params = (4..=48 / levels).map(with).min_by(least).expect("some base");
@@ -227,7 +227,7 @@ fn theirs(set: &Set) -> (f64, f64, f64, f64) {
 fn main() {
     println!("milliseconds a ciphertext on one thread, batches of {COUNT}; noise as log2 of its deviation\n");
     for (n, k, log2_size, levels) in
-        [(768, 2, 10, 1), (768, 1, 11, 1), (768, 2, 10, 2), (960, 1, 11, 1), (768, 1, 12, 1)]
+        [(768, 2, 10, 1), (840, 2, 10, 1), (768, 1, 11, 1), (768, 2, 10, 2), (960, 1, 11, 1), (768, 1, 12, 1)]
     {
         let blocks: Vec<Set> = [2, 3].map(|block| Set::new(n, block, k, log2_size, levels)).into();
         let mut peers: Vec<(String, (f64, f64, f64, f64))> = Vec::new();

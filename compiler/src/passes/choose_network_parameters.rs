@@ -96,7 +96,8 @@ pub(super) fn run(graph: &Graph<Circuit>, cx: &mut PassCx<'_>) -> Result<Graph<C
     })
 }
 
-/// What limits a choice, and what another bit of precision would cost or save.
+/// What limits a choice, and what tolerating half or twice the noise would cost or save; nothing where the failure
+/// probability is what limits.
 fn explanation(graph: &Graph<Circuit>, needs: &Needs, choice: &Choice, cx: &PassCx<'_>) -> [String; 2] {
     let judge = Judge::new(graph, cx);
     let (excess, place) = judge.excess(choice);
@@ -111,7 +112,7 @@ fn explanation(graph: &Graph<Circuit>, needs: &Needs, choice: &Choice, cx: &Pass
     let more =
         with(0.5).map_or("fits no secure parameters".to_owned(), |ms| format!("would cost {:.1} ms", ms.max(0.0)));
     let less = with(2.0).map_or(0.0, |ms| (-ms).max(0.0));
-    [limit, format!("one bit less noise {more} on one core; one bit more would save {less:.1} ms")]
+    [limit, format!("half the noise-share {more} on one core; twice would save {less:.1} ms")]
 }
 
 /// What turns each element of a rotated look-up: the digits of the codes it reads.
