@@ -268,7 +268,8 @@ struct Judge {
     steps: Vec<(Step, String)>,
     values: usize,
     share: f64,
-    failure_bits: f64,
+    /// Of a single value.
+    sigmas: f64,
 }
 
 enum Step {
@@ -293,12 +294,12 @@ enum Step {
         argument: usize,
         small: bool,
         typical: f64,
-        count: f64,
+        sigmas: f64,
     },
     Result {
         argument: usize,
         typical: f64,
-        count: f64,
+        sigmas: f64,
     },
 }
 
@@ -309,6 +310,9 @@ impl Judge {
             (CircuitOp::Affine { spread, .. }, CircuitType::Lwe { log2_unit, .. }) => spread * log2_unit.0.exp2(),
             _ => 0.25,
         };
+        // The quantile of the failure probability, shared among so many values.
+        let failure_bits = f64::from(cx.options.failure_bits);
+        let sigmas = |count: f64| noise::sigmas_for_failure(failure_bits + count.log2());
         let mut steps = Vec::new();
         for id in graph.values() {
             let node = graph.node(id);
@@ -335,18 +339,19 @@ impl Judge {
                 },
                 (CircuitOp::Bootstrap { table, .. }, _, Some(argument)) => {
                     let small = matches!(graph.node(argument).ty, CircuitType::Lwe { small: true, .. });
-                    let (typical, count) = (spread(argument), table.len() as f64);
-                    Step::Bootstrap { out, argument: argument.index(), small, typical, count }
+                    let (typical, sigmas) = (spread(argument), sigmas(table.len() as f64));
+                    Step::Bootstrap { out, argument: argument.index(), small, typical, sigmas }
                 }
-                (CircuitOp::Extract { .. }, CircuitType::Result(count), Some(argument)) => {
-                    Step::Result { argument: argument.index(), typical: spread(argument), count: f64::from(*count) }
-                }
+                (CircuitOp::Extract { .. }, CircuitType::Result(count), Some(argument)) => Step::Result {
+                    argument: argument.index(),
+                    typical: spread(argument),
+                    sigmas: sigmas(f64::from(*count)),
+                },
                 _ => continue,
             };
             steps.push((step, graph.loc(id).to_string()));
         }
-        let failure_bits = f64::from(cx.options.failure_bits);
-        Judge { steps, values: graph.len(), share: cx.options.noise_share(), failure_bits }
+        Judge { steps, values: graph.len(), share: cx.options.noise_share(), sigmas: sigmas(1.0) }
     }
 
     /// Bits by which noise is over what is tolerated at the worst place (negative: it fits), and the place.
@@ -357,9 +362,8 @@ impl Judge {
         let mut worst = (f64::NEG_INFINITY, "");
         for (step, place) in &self.steps {
             // Deviation against what is tolerated, and its quantile against the margin around the interval.
-            let mut judge = |variance: f64, tolerated: f64, margin: f64, count: f64| {
+            let mut judge = |variance: f64, tolerated: f64, margin: f64, sigmas: f64| {
                 let std = f64::sqrt(variance);
-                let sigmas = noise::sigmas_for_failure(self.failure_bits + count.log2());
                 let over = (std / tolerated).max(std * sigmas / margin).log2();
                 if over > worst.0 {
                     worst = (over, place.as_str());
@@ -374,19 +378,19 @@ impl Judge {
                     // The widest sum takes half a turn. Each shift is rounded on its own, and half of them are taken.
                     let slot = 0.5 / f64::from(glwe.polynomial_size);
                     let taken = 0.5 * f64::from(most.singles) + 0.75 * f64::from(most.blocks);
-                    judge(slot * slot / 12.0 * (1.0 + taken), share * typical * 0.5, 1.0, 1.0);
+                    judge(slot * slot / 12.0 * (1.0 + taken), share * typical * 0.5, 1.0, self.sigmas);
                 }
                 Step::Affine { out, operands, norm2 } => {
                     variance[*out] = norm2 * operands.iter().map(|at| variance[*at]).fold(0.0, f64::max);
                 }
-                Step::Bootstrap { out, argument, small, typical, count } => {
+                Step::Bootstrap { out, argument, small, typical, sigmas } => {
                     let Some(params) = bootstrap else { continue };
                     let total = noise_of::argument(glwe, params, variance[*argument], *small);
-                    judge(total, share * typical, 0.25 * (1.0 - network::FILL), *count);
+                    judge(total, share * typical, 0.25 * (1.0 - network::FILL), *sigmas);
                     variance[*out] = noise_of::blind_rotation(glwe, params);
                 }
-                Step::Result { argument, typical, count } => {
-                    judge(variance[*argument], share * typical / 2.0, 0.5 * (1.0 - network::FILL), *count);
+                Step::Result { argument, typical, sigmas } => {
+                    judge(variance[*argument], share * typical / 2.0, 0.5 * (1.0 - network::FILL), *sigmas);
                 }
             }
         }
