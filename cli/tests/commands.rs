@@ -114,3 +114,15 @@ fn tampered_ir_text_is_refused_with_its_line() {
     let why = refused(at, &["opt", "m.tir"], "E0405", 1);
     assert!(why.contains("the derived one"), "{why}");
 }
+
+#[test]
+fn a_network_goes_through_its_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/digits_mlp");
+    let (model, rows) = (format!("{example}/model.onnx"), format!("{example}/calibration.npy"));
+    let bits = ["--set", "input-bits=3", "--set", "weight-bits=3", "--set", "noise-share=0.35"];
+    ok(at, &[&["compile", &model, "--calibration", &rows, "-o", "m.tacit"][..], &bits].concat());
+    assert!(ok(at, &["inspect", "m.tacit"]).contains("parameters are limited by the noise at"));
+    ok(at, &["predict", "m.tacit", "--mode", "clear", "--input", &rows, "-o", "y.npz"]);
+}

@@ -18,7 +18,7 @@ use tacit_ir::artifact::{Artifact, Report};
 use tacit_ir::diag::{Diagnostic, Result};
 use tacit_ir::graph::Graph;
 use tacit_ir::interp::tensor::{TensorValue, evaluate};
-use tacit_ir::stage::circuit::CircuitType;
+use tacit_ir::stage::circuit::result_noise;
 use tacit_ir::stage::tensor::Tensor;
 
 /// A compiled model and how it came about.
@@ -88,23 +88,12 @@ fn compile_here(
         roles.clear_maps.iter().map(|map| format!("{map} runs on the client, in clear, before the trees")).collect();
     notes.extend(found.map(|found| found.note));
     notes.extend(passes.iter().flat_map(|pass| pass.notes.iter().cloned()));
-    // In the order of the decoders: results of GLWE ciphertexts, then those of LWE ciphertexts.
-    let results = |lwe: bool| {
-        let sources = circuit.outputs().iter().filter_map(|(_, id)| circuit.node(*id).operands.first());
-        let noise = sources.filter_map(|id| match &circuit.node(*id).ty {
-            CircuitType::Glwe { noise: Some(noise), .. } if !lwe => Some(noise.0),
-            CircuitType::Lwe { noise: Some(noise), .. } if lwe => Some(noise.0),
-            _ => None,
-        });
-        noise.collect::<Vec<f64>>()
-    };
-    let noise = [results(false), results(true)].concat();
     let counters = |pass: &PassReport| pass.counters.iter().map(|(what, count)| ((*what).to_owned(), *count)).collect();
     let report = Report {
         model: name,
         passes: passes.iter().map(|pass| (pass.pass.to_owned(), counters(pass))).collect(),
         notes,
-        log2_noise: noise,
+        log2_noise: result_noise(&circuit).into_iter().map(|noise| noise.0).collect(),
     };
     Ok(Compiled { artifact: Artifact::new(client, plan, report, text)?, passes })
 }

@@ -5,7 +5,7 @@ use crate::attr::{Attr, AttrMap, OpSet};
 use crate::diag::{Code, Diagnostic, Result};
 use crate::graph::{Graph, Loc, Stage, ValueId};
 use crate::plan::{Layout, Plan};
-use crate::stage::circuit::{Circuit, CircuitType};
+use crate::stage::circuit::{Circuit, Log2Std, result_noise};
 use crate::stage::quant::Quant;
 use crate::stage::tensor::Tensor;
 use crate::text;
@@ -284,19 +284,12 @@ impl Artifact {
     }
 
     fn check_noise(&self, graph: &Graph<Circuit>) -> Result<()> {
-        let derived: Vec<f64> = graph
-            .values()
-            .filter_map(|id| match &graph.node(id).ty {
-                CircuitType::Glwe { noise: Some(noise), .. } => Some(noise.0),
-                _ => None,
-            })
-            .collect();
+        let derived = result_noise(graph);
         let claimed = self.report.as_ref().map_or(&[][..], |report| &report.log2_noise);
-        let agree = |(a, b): (&f64, &f64)| a == b || (a - b).abs() <= 0.01;
-        if claimed.len() == derived.len() && claimed.iter().zip(&derived).all(agree) {
+        if claimed.len() == derived.len() && claimed.iter().zip(&derived).all(|(a, b)| Log2Std(*a).is_near(b)) {
             return Ok(());
         }
-        let message = format!("the report claims noise 2^{claimed:?}, the circuit has 2^{derived:?}");
+        let message = format!("the report claims noise 2^{claimed:?}, the circuit has {derived:?}");
         Err(Diagnostic::new(Code::NotConformant, message))
     }
 

@@ -20,7 +20,7 @@ pub mod network;
 use super::quant::{CodedFeature, Interval, check_features, parse_interval, parse_runs, runs};
 use crate::attr::Many;
 use crate::diagram::{Diagram, SelectorCode};
-use crate::graph::Stage;
+use crate::graph::{Graph, Stage};
 use crate::noise;
 use crate::params::{BootstrapParams, GadgetParams, GlweParams, LweParams};
 use crate::{attr_record, define_ops};
@@ -191,9 +191,22 @@ pub struct Log2Std(pub f64);
 
 impl Log2Std {
     /// Whether the two print alike, about; no noise (minus infinity) is near no noise.
-    fn is_near(&self, other: &Log2Std) -> bool {
+    pub(crate) fn is_near(&self, other: &Log2Std) -> bool {
         self.0 == other.0 || (self.0 - other.0).abs() <= 0.01
     }
+}
+
+/// The noise bound of each result, in the order of the decoders: results of GLWE ciphertexts, then those of LWE ciphertexts.
+pub fn result_noise(graph: &Graph<Circuit>) -> Vec<Log2Std> {
+    let results = |lwe: bool| {
+        let sources = graph.outputs().iter().filter_map(|(_, id)| graph.node(*id).operands.first());
+        sources.filter_map(move |id| match &graph.node(*id).ty {
+            CircuitType::Glwe { noise, .. } if !lwe => *noise,
+            CircuitType::Lwe { noise, .. } if lwe => *noise,
+            _ => None,
+        })
+    };
+    results(false).chain(results(true)).collect()
 }
 
 fn same_noise(a: Option<&Log2Std>, b: Option<&Log2Std>) -> bool {
