@@ -26,9 +26,6 @@ pub(crate) struct Removed {
     pub(crate) unread: u64,
 }
 
-/// What stands for an atom of the old network in the new one.
-type Replacement = Row;
-
 /// The network without tables that are none; its atoms are numbered anew.
 ///
 /// # Errors
@@ -37,11 +34,12 @@ pub(crate) fn simplify(network: &Network, trace: &Trace) -> Result<(Network, Rem
     let mut removed = Removed::default();
     let inputs = network.inputs.len();
     let mut new = Network { inputs: network.inputs.clone(), ..Network::default() };
-    let mut replacements: Vec<Replacement> = (0..inputs as u32).map(Row::atom).collect();
+    // What stands for each atom of the old network in the new one.
+    let mut replacements: Vec<Row> = (0..inputs as u32).map(Row::atom).collect();
     // Of atoms of the new network.
     let mut ranges: Vec<(f64, f64)> = (0..inputs).map(|atom| reached(trace, atom)).collect();
     let mut sums = Combiner::default();
-    let mut substitute = |row: &Row, replacements: &[Replacement]| {
+    let mut substitute = |row: &Row, replacements: &[Row]| {
         let terms = row.terms.iter().map(|&(atom, weight)| (&replacements[atom as usize], weight));
         sums.combine(terms, row.constant)
     };
