@@ -155,8 +155,9 @@ fn simulated_and_encrypted_accuracy_agree() {
     );
 }
 
-/// The errors of single activations, against the clear circuit, have the distribution that is simulated, in every layer:
-/// two-sample Kolmogorov-Smirnov at a level of one in a million.
+/// The errors of single activations, against the clear circuit, have the distribution that is simulated, in every layer: the
+/// Kolmogorov-Smirnov distance from the simulations is at most twice the largest of a simulation from the others. Errors of
+/// one row depend on each other, so that tables of the distance's quantiles are of no use.
 #[test]
 fn single_activations_have_the_simulated_distribution() {
     let mut rng = ChaCha20Rng::seed_from_u64(4);
@@ -191,10 +192,14 @@ fn single_activations_have_the_simulated_distribution() {
         };
         let encrypted = errors(&decrypt(&key, &result).unwrap());
         let mut draw = |std: f64| std * rng.sample::<f64, _>(StandardNormal);
-        let simulated: Vec<f64> = (0..10).flat_map(|_| errors(&evaluate(&part, &batch, Some(&mut draw)))).collect();
-        let distance = kolmogorov_smirnov(encrypted.clone(), simulated.clone());
-        let (n, m) = (encrypted.len() as f64, simulated.len() as f64);
-        assert!(n >= 100.0 && distance <= 2.7 * ((n + m) / (n * m)).sqrt(), "layer {at}: {distance} of {n} and {m}");
+        let simulated: Vec<Vec<f64>> = (0..20).map(|_| errors(&evaluate(&part, &batch, Some(&mut draw)))).collect();
+        let others = |without: usize| simulated.iter().enumerate().filter(move |(at, _)| *at != without);
+        let from_others = |found: &[f64], without: usize| {
+            kolmogorov_smirnov(found.to_vec(), others(without).flat_map(|(_, errors)| errors.clone()).collect())
+        };
+        let usual = simulated.iter().enumerate().map(|(at, errors)| from_others(errors, at)).fold(0.0, f64::max);
+        let distance = from_others(&encrypted, usize::MAX);
+        assert!(encrypted.len() >= 100 && distance <= 2.0 * usual, "layer {at}: {distance}, simulations {usual}");
         tested.push(at);
     }
     assert!(tested.len() >= 4, "layers {tested:?}");

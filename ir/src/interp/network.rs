@@ -186,9 +186,14 @@ pub fn vectors(
             }
             Layer::Rotate { tables, table, rotations } => {
                 let element = |(&table, own): (&u32, &Vec<(u32, u32)>)| {
-                    let turned = own.iter().filter(|(selector, _)| inputs.selectors[*selector as usize]);
-                    let slot = turned.map(|(_, shift)| shift).sum::<u32>() % (2 * n);
-                    let variance = layout.gadget.map_or(0.0, |g| noise_of::rotations(glwe, &g, network.turns(own)));
+                    let rotation = |&(selector, shift): &(u32, u32)| noise_of::Rotation {
+                        shift,
+                        in_block: network.block_of(selector).is_some(),
+                        bit: inputs.selectors[selector as usize],
+                    };
+                    let rotations = own.iter().map(rotation);
+                    let slot = rotations.clone().filter(|own| own.bit).map(|own| own.shift).sum::<u32>() % (2 * n);
+                    let variance = layout.gadget.map_or(0.0, |g| noise_of::known_rotations(glwe, &g, rotations));
                     noisy(read(&tables[table as usize], slot, n), variance)
                 };
                 table.iter().zip(rotations).map(element).collect()

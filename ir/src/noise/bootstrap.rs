@@ -1,7 +1,7 @@
 //! Noise of look-ups: rotations by selectors, keyswitches, modulus switches, blind rotations. Variances are fractions of the
 //! squared torus.
 
-use super::{external_product, external_product_parts, rounding};
+use super::{ExternalProduct, external_product_parts, rounding};
 use crate::params::{BootstrapParams, GadgetParams, GlweParams};
 use crate::plan::BLOCK;
 use crate::stage::circuit::network::Turns;
@@ -9,12 +9,53 @@ use crate::stage::circuit::network::Turns;
 /// What the FFT adds for one bit of a block, over what it adds in one external product.
 const BLOCK_FFT: f64 = 3.2;
 
-/// Variance of a table rotated by selectors: each single one is an external product; a block is as in [`blind_rotation`],
-/// with one of its bits 1.
+/// The largest variance of a table rotated by selectors, over their bits: external products by the single ones, block
+/// products by the others.
 pub fn rotations(glwe: &GlweParams, gadget: &GadgetParams, turns: Turns) -> f64 {
     let parts = external_product_parts(glwe, gadget, glwe.variance());
-    let block = BLOCK as f64 * (2.0 * parts.rows + BLOCK_FFT * parts.fft) + 2.0 * parts.decomposition;
-    f64::from(turns.singles) * external_product(glwe, gadget) + f64::from(turns.blocks) * block + lwe_rounding(glwe)
+    let Turns { blocks, singles } = turns;
+    let bits = f64::from(blocks) * BLOCK as f64;
+    // As the factor is at most 1 + 3d/N, and the largest distances of all blocks together are at most 2N, which is as far
+    // as a table can be turned.
+    let most = |bits: f64| (4.0 * bits).min(bits + 6.0 * bits / f64::from(blocks.max(1)));
+    let block =
+        block_bit(&parts, most(bits) / bits.max(1.0), false) * bits + most(f64::from(blocks)) * parts.decomposition;
+    f64::from(singles) * parts.total(true) + block + lwe_rounding(glwe)
+}
+
+/// Variance of a table rotated by bits of selectors that are known.
+pub fn known_rotations(glwe: &GlweParams, gadget: &GadgetParams, rotations: impl IntoIterator<Item = Rotation>) -> f64 {
+    let parts = external_product_parts(glwe, gadget, glwe.variance());
+    let one = |Rotation { shift, in_block, bit }| {
+        if in_block { block_bit(&parts, shift_factor(shift, glwe.polynomial_size), bit) } else { parts.total(bit) }
+    };
+    rotations.into_iter().map(one).sum::<f64>() + lwe_rounding(glwe)
+}
+
+/// A rotation by one bit of a selector.
+#[derive(Clone, Copy, Debug)]
+pub struct Rotation {
+    /// By how much, below 2N, when the bit is 1.
+    pub shift: u32,
+    /// Whether its selector is one of a block.
+    pub in_block: bool,
+    /// The bit.
+    pub bit: bool,
+}
+
+/// What one bit of a block adds, as in [`blind_rotation`], when its [`shift_factor`] is known.
+fn block_bit(parts: &ExternalProduct, factor: f64, bit: bool) -> f64 {
+    2.0 * parts.rows + 0.5 * factor * BLOCK_FFT * parts.fft + if bit { factor * parts.decomposition } else { 0.0 }
+}
+
+/// What a factor `X^a - 1` multiplies the variance of errors of masks by: 2 for a random shift a.
+///
+/// The errors e of masks meet the key s, and coefficients `d` apart of `e s` are correlated, for the bits of a binary key are
+/// 1/2 on average: the key's negacyclic autocorrelation is `(N - 2d) / 4`, and `N / 2` at 0. So `(X^a - 1) e s` has
+/// `2 - (1 - 2d/N) = 1 + 2d/N` times the variance of `e s`, with d the distance of a to a multiple of 2N, and 4 at N.
+fn shift_factor(shift: u32, n: u32) -> f64 {
+    let distance = shift.min((2 * n).saturating_sub(shift));
+    if distance == n { 4.0 } else { 1.0 + 2.0 * f64::from(distance) / f64::from(n) }
 }
 
 /// Variance of cutting an LWE ciphertext under the flattened GLWE key to 32 bits: `(1 + kN/2) 2^-64 / 12`.
