@@ -43,7 +43,7 @@ impl Default for CostProfile {
             product_pointwise_ns: 0.5,
             rotation_fft_ns: 0.152,
             rotation_pointwise_ns: 0.19,
-            keyswitch_ns: 0.044,
+            keyswitch_ns: 0.033,
             term_ns: 0.23,
             lwe_term_ns: 0.2,
             prepare_ns: 4.3,

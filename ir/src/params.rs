@@ -35,6 +35,9 @@ pub struct LweParams {
     pub block: u32,
 }
 
+/// Most bits of a digit of a keyswitch, so that a digit fits 16 bits.
+pub const KEYSWITCH_BASE_LOG: u32 = 15;
+
 /// What bootstraps need beside the GLWE parameters of their outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BootstrapParams {

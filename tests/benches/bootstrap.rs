@@ -128,7 +128,7 @@ fn ours(set: &Set) -> (f64, f64, f64) {
     let client = ClientKey::generate(&layout, [0; 32]).expect("sound parameters");
     let file = client.evaluation_key().expect("a key").expect("bootstraps need one");
     let key = EvaluationKey::from_bytes(&file, &layout, &[0; 32]).expect("a sound file");
-    let messages: Vec<u64> = (0..COUNT as u64).map(|at| at % u64::from(MESSAGES)).collect();
+    let messages = messages();
     let size = (n / set.params.small_dimension) as usize;
     let phases: Vec<u64> = messages.iter().map(|message| (2 * message + 1) << 58).collect();
     let mut row = EncodedRow::zeros(&layout);
@@ -152,82 +152,165 @@ fn ours(set: &Set) -> (f64, f64, f64) {
     (bootstrap, keyswitch, log2_std(&errors))
 }
 
-/// Milliseconds of a single bootstrap, of one in a batch and of a keyswitch, and log2 of the noise's deviation.
-fn theirs(set: &Set) -> (f64, f64, f64, f64) {
-    let mut boxed_seeder = new_seeder();
-    let seeder = boxed_seeder.as_mut();
-    let mut secret = SecretRandomGenerator::<DefaultRandomGenerator>::new(seeder.seed());
-    let mut random = EncryptionRandomGenerator::<DefaultRandomGenerator>::new(seeder.seed(), seeder);
-    let Set { glwe: shape, params } = set;
-    let (dimension, size) = (GlweDimension(shape.dimension as usize), PolynomialSize(shape.polynomial_size as usize));
-    let base = DecompositionBaseLog(params.gadget.base_log as usize);
-    let levels = DecompositionLevelCount(params.gadget.levels as usize);
-    let small = LweSecretKey::generate_new_binary(LweDimension(params.lwe.dimension as usize), &mut secret);
-    let glwe = GlweSecretKey::generate_new_binary(dimension, size, &mut secret);
-    let glwe_noise = Gaussian::from_dispersion_parameter(StandardDev(shape.log2_std.exp2()), 0.0);
-    let lwe_noise = Gaussian::from_dispersion_parameter(StandardDev(params.lwe.log2_std.exp2()), 0.0);
-    let modulus = CiphertextModulus::<u64>::new_native();
-    let standard =
-        par_allocate_and_generate_new_lwe_bootstrap_key(&small, &glwe, base, levels, glwe_noise, modulus, &mut random);
-    let mut key = FourierLweBootstrapKey::new(small.lwe_dimension(), dimension.to_glwe_size(), size, base, levels);
-    par_convert_standard_lwe_bootstrap_key_to_fourier(&standard, &mut key);
-    let small_size = small.lwe_dimension().to_lwe_size();
-    let messages: Vec<u64> = (0..COUNT as u64).map(|at| at % u64::from(MESSAGES)).collect();
-    let plain =
-        PlaintextList::from_container(messages.iter().map(|message| (2 * message + 1) << 58).collect::<Vec<_>>());
-    let mut inputs = LweCiphertextList::new(0u64, small_size, LweCiphertextCount(COUNT), modulus);
-    encrypt_lwe_ciphertext_list(&small, &mut inputs, &plain, lwe_noise, &mut random);
-    let count = shape.polynomial_size;
-    let table: Vec<u64> = (0..count).map(|at| u64::from(at * MESSAGES / count) << 59).collect();
-    let accumulator = allocate_and_trivially_encrypt_new_glwe_ciphertext(
-        dimension.to_glwe_size(),
-        &PlaintextList::from_container(table),
-        modulus,
-    );
-    let large = glwe.as_lwe_secret_key();
-    let large_size = large.lwe_dimension().to_lwe_size();
-    let mut one = LweCiphertext::new(0u64, large_size, modulus);
-    let first = inputs.get(0);
-    let single = least(|| programmable_bootstrap_lwe_ciphertext(&first, &mut one, &accumulator, &key));
-    let mut out = LweCiphertextList::new(0u64, large_size, LweCiphertextCount(COUNT), modulus);
-    let mut accumulators =
-        GlweCiphertextList::new(0u64, dimension.to_glwe_size(), size, GlweCiphertextCount(COUNT), modulus);
-    for mut glwe in accumulators.iter_mut() {
-        glwe.as_mut().copy_from_slice(accumulator.as_ref());
+/// tfhe-rs' keys and ciphertexts of a set.
+struct Theirs {
+    small: LweSecretKeyOwned<u64>,
+    glwe: GlweSecretKeyOwned<u64>,
+    random: EncryptionRandomGenerator<DefaultRandomGenerator>,
+    lwe_noise: Gaussian<f64>,
+    glwe_noise: Gaussian<f64>,
+    base: DecompositionBaseLog,
+    levels: DecompositionLevelCount,
+    inputs: LweCiphertextListOwned<u64>,
+    accumulator: GlweCiphertextOwned<u64>,
+}
+
+const MODULUS: CiphertextModulus<u64> = CiphertextModulus::new_native();
+
+fn messages() -> Vec<u64> {
+    (0..COUNT as u64).map(|at| at % u64::from(MESSAGES)).collect()
+}
+
+impl Theirs {
+    fn new(set: &Set) -> Theirs {
+        let mut boxed_seeder = new_seeder();
+        let seeder = boxed_seeder.as_mut();
+        let mut secret = SecretRandomGenerator::<DefaultRandomGenerator>::new(seeder.seed());
+        let mut random = EncryptionRandomGenerator::<DefaultRandomGenerator>::new(seeder.seed(), seeder);
+        let Set { glwe: shape, params } = set;
+        let dimension = GlweDimension(shape.dimension as usize);
+        let small = LweSecretKey::generate_new_binary(LweDimension(params.lwe.dimension as usize), &mut secret);
+        let size = PolynomialSize(shape.polynomial_size as usize);
+        let glwe = GlweSecretKey::generate_new_binary(dimension, size, &mut secret);
+        let glwe_noise = Gaussian::from_dispersion_parameter(StandardDev(shape.log2_std.exp2()), 0.0);
+        let lwe_noise = Gaussian::from_dispersion_parameter(StandardDev(params.lwe.log2_std.exp2()), 0.0);
+        let plain = messages().iter().map(|message| (2 * message + 1) << 58).collect();
+        let lwe_size = small.lwe_dimension().to_lwe_size();
+        let mut inputs = LweCiphertextList::new(0u64, lwe_size, LweCiphertextCount(COUNT), MODULUS);
+        let plain: PlaintextList<Vec<u64>> = PlaintextList::from_container(plain);
+        encrypt_lwe_ciphertext_list(&small, &mut inputs, &plain, lwe_noise, &mut random);
+        let count = shape.polynomial_size;
+        let table: Vec<u64> = (0..count).map(|at| u64::from(at * MESSAGES / count) << 59).collect();
+        let accumulator = allocate_and_trivially_encrypt_new_glwe_ciphertext(
+            dimension.to_glwe_size(),
+            &PlaintextList::from_container(table),
+            MODULUS,
+        );
+        let base = DecompositionBaseLog(params.gadget.base_log as usize);
+        let levels = DecompositionLevelCount(params.gadget.levels as usize);
+        Theirs { small, glwe, random, lwe_noise, glwe_noise, base, levels, inputs, accumulator }
     }
-    let fft = Fft::new(size);
-    let fft = fft.as_view();
-    let memory = batch_programmable_bootstrap_lwe_ciphertext_mem_optimized_requirement::<u64>(
-        dimension.to_glwe_size(),
-        size,
-        CiphertextCount(COUNT),
-        fft,
-    );
-    let mut buffers = ComputationBuffers::new();
-    buffers.resize(memory.unaligned_bytes_required());
-    let batch = least(|| {
-        let stack = buffers.stack();
-        batch_programmable_bootstrap_lwe_ciphertext_mem_optimized(&inputs, &mut out, &accumulators, &key, fft, stack);
-    }) / COUNT as f64;
-    let error = |(lwe, message): (LweCiphertext<&[u64]>, &u64)| {
-        decrypt_lwe_ciphertext(&large, &lwe).0.wrapping_sub(message << 59)
-    };
-    let errors: Vec<u64> = out.iter().zip(&messages).map(error).collect();
-    let gadget = params.keyswitch.expect("a keyswitch");
-    let (base, levels) =
-        (DecompositionBaseLog(gadget.base_log as usize), DecompositionLevelCount(gadget.levels as usize));
-    let key =
-        allocate_and_generate_new_lwe_keyswitch_key(&large, &small, base, levels, lwe_noise, modulus, &mut random);
-    let mut switched = LweCiphertext::new(0u64, small_size, modulus);
-    let input = out.get(0);
-    let keyswitch = least(|| keyswitch_lwe_ciphertext(&key, &input, &mut switched));
-    (single, batch, keyswitch, log2_std(&errors))
+
+    fn large(&self) -> LweSecretKeyView<'_, u64> {
+        self.glwe.as_lwe_secret_key()
+    }
+
+    /// log2 of the deviation of bootstrapped messages.
+    fn noise(&self, found: &LweCiphertextListOwned<u64>) -> f64 {
+        let error = |(lwe, message): (LweCiphertext<&[u64]>, u64)| {
+            decrypt_lwe_ciphertext(&self.large(), &lwe).0.wrapping_sub(message << 59)
+        };
+        log2_std(&found.iter().zip(messages()).map(error).collect::<Vec<_>>())
+    }
+
+    fn results(&self) -> LweCiphertextListOwned<u64> {
+        LweCiphertextList::new(0, self.large().lwe_dimension().to_lwe_size(), LweCiphertextCount(COUNT), MODULUS)
+    }
+
+    /// Milliseconds of a single bootstrap and of one in a batch, and log2 of the noise's deviation.
+    fn bootstrap(&mut self) -> (f64, f64, f64) {
+        let Theirs { small, glwe, random, glwe_noise, base, levels, inputs, accumulator, .. } = self;
+        let (glwe_size, size) = (glwe.glwe_dimension().to_glwe_size(), glwe.polynomial_size());
+        let standard =
+            par_allocate_and_generate_new_lwe_bootstrap_key(small, glwe, *base, *levels, *glwe_noise, MODULUS, random);
+        let mut key = FourierLweBootstrapKey::new(small.lwe_dimension(), glwe_size, size, *base, *levels);
+        par_convert_standard_lwe_bootstrap_key_to_fourier(&standard, &mut key);
+        let mut one = LweCiphertext::new(0u64, glwe.as_lwe_secret_key().lwe_dimension().to_lwe_size(), MODULUS);
+        let first = inputs.get(0);
+        let single = least(|| programmable_bootstrap_lwe_ciphertext(&first, &mut one, accumulator, &key));
+        let mut accumulators = GlweCiphertextList::new(0u64, glwe_size, size, GlweCiphertextCount(COUNT), MODULUS);
+        for mut glwe in accumulators.iter_mut() {
+            glwe.as_mut().copy_from_slice(accumulator.as_ref());
+        }
+        let fft = Fft::new(size);
+        let fft = fft.as_view();
+        let count = CiphertextCount(COUNT);
+        let memory =
+            batch_programmable_bootstrap_lwe_ciphertext_mem_optimized_requirement::<u64>(glwe_size, size, count, fft);
+        let mut buffers = ComputationBuffers::new();
+        buffers.resize(memory.unaligned_bytes_required());
+        let mut out = self.results();
+        let inputs = &self.inputs;
+        let batch = least(|| {
+            let stack = buffers.stack();
+            batch_programmable_bootstrap_lwe_ciphertext_mem_optimized(
+                inputs,
+                &mut out,
+                &accumulators,
+                &key,
+                fft,
+                stack,
+            );
+        }) / COUNT as f64;
+        (single, batch, self.noise(&out))
+    }
+
+    /// Milliseconds of a bootstrap by groups of so many key bits on one worker thread, and log2 of the noise's deviation.
+    fn multi_bit(&mut self, group: usize) -> (f64, f64) {
+        let Theirs { small, glwe, random, glwe_noise, base, levels, inputs, accumulator, .. } = self;
+        let (glwe_size, size) = (glwe.glwe_dimension().to_glwe_size(), glwe.polynomial_size());
+        let group = LweBskGroupingFactor(group);
+        let standard = par_allocate_and_generate_new_lwe_multi_bit_bootstrap_key(
+            small,
+            glwe,
+            *base,
+            *levels,
+            group,
+            *glwe_noise,
+            MODULUS,
+            random,
+        );
+        let mut key =
+            FourierLweMultiBitBootstrapKey::new(small.lwe_dimension(), glwe_size, size, *base, *levels, group);
+        par_convert_standard_lwe_multi_bit_bootstrap_key_to_fourier(&standard, &mut key);
+        let mut out: LweCiphertextListOwned<u64> = LweCiphertextList::new(
+            0,
+            glwe.as_lwe_secret_key().lwe_dimension().to_lwe_size(),
+            LweCiphertextCount(COUNT),
+            MODULUS,
+        );
+        let mut all = f64::INFINITY;
+        for (input, mut out) in inputs.iter().zip(out.iter_mut()) {
+            let start = Instant::now();
+            multi_bit_programmable_bootstrap_lwe_ciphertext(&input, &mut out, accumulator, &key, ThreadCount(1), false);
+            all = all.min(start.elapsed().as_secs_f64() * 1e3);
+        }
+        (all, self.noise(&out))
+    }
+
+    /// Milliseconds of a keyswitch.
+    fn keyswitch(&mut self, gadget: &GadgetParams) -> f64 {
+        let large = self.glwe.as_lwe_secret_key();
+        let key = allocate_and_generate_new_lwe_keyswitch_key(
+            &large,
+            &self.small,
+            DecompositionBaseLog(gadget.base_log as usize),
+            DecompositionLevelCount(gadget.levels as usize),
+            self.lwe_noise,
+            MODULUS,
+            &mut self.random,
+        );
+        let mut switched = LweCiphertext::new(0u64, self.small.lwe_dimension().to_lwe_size(), MODULUS);
+        let words = (0..large.lwe_dimension().0 as u64 + 1).map(|at| at.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+        let input: LweCiphertextOwned<u64> = LweCiphertext::from_container(words, MODULUS);
+        least(|| keyswitch_lwe_ciphertext(&key, &input, &mut switched))
+    }
 }
 
 fn main() {
     println!("milliseconds a ciphertext on one thread, batches of {COUNT}; noise as log2 of its deviation\n");
     for (n, k, log2_size, levels) in
-        [(768, 2, 10, 1), (840, 2, 10, 1), (768, 1, 11, 1), (768, 2, 10, 2), (960, 1, 11, 1), (768, 1, 12, 1)]
+        [(768, 2, 10, 1), (960, 2, 10, 1), (768, 1, 11, 1), (768, 2, 10, 2), (960, 1, 11, 1), (768, 1, 12, 1)]
     {
         let blocks: Vec<Set> = [2, 3].map(|block| Set::new(n, block, k, log2_size, levels)).into();
         let mut peers: Vec<(String, (f64, f64, f64, f64))> = Vec::new();
@@ -235,10 +318,19 @@ fn main() {
             let peer = plain_peer(&set);
             let title = peer.title();
             if !peers.iter().any(|(known, _)| *known == title) {
-                let (single, batch, keyswitch, noise) = theirs(&peer);
+                let mut theirs = Theirs::new(&peer);
+                let (single, batch, noise) = theirs.bootstrap();
+                let keyswitch = theirs.keyswitch(&peer.params.keyswitch.expect("a keyswitch"));
                 println!(
                     "tfhe-rs {title:<42} single {single:6.2} batch {batch:6.2} keyswitch {keyswitch:6.3} noise {noise:6.2}"
                 );
+                for group in [2, 3] {
+                    let (single, noise) = theirs.multi_bit(group);
+                    println!(
+                        "tfhe-rs {:<42} single {single:6.2} noise {noise:34.2}",
+                        format!("  in groups of {group}")
+                    );
+                }
                 peers.push((title.clone(), (single, batch, keyswitch, noise)));
             }
             let (single, batch, keyswitch, noise) = peers

@@ -114,7 +114,7 @@ fn owners(diagram: &Diagram) -> Vec<usize> {
         Node::Table { bits, values: _ } => bits.len() as u64,
     };
     let total: u64 = diagram.nodes.iter().map(cost).sum();
-    let target = (total / TASKS).max(8);
+    let target = (total / TASKS).max(4);
     let uses = diagram.use_counts();
     let mut weight = vec![0u64; count];
     let mut cut = vec![false; count];

@@ -12,7 +12,7 @@ use crate::options::Options;
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::graph::{Graph, Loc, ValueId};
 use tacit_ir::noise::{self, bootstrap as noise_of};
-use tacit_ir::params::{BootstrapParams, GadgetParams, GlweParams, LweParams};
+use tacit_ir::params::{BootstrapParams, GadgetParams, GlweParams, KEYSWITCH_BASE_LOG, LweParams};
 use tacit_ir::plan::BLOCK;
 use tacit_ir::stage::circuit::network::{self, Turns};
 use tacit_ir::stage::circuit::{Circuit, CircuitOp, CircuitType};
@@ -232,7 +232,8 @@ fn bootstraps(glwe: &GlweParams, needs: &Needs) -> Vec<Option<BootstrapParams>> 
                 continue;
             }
             let keyswitches = best_bases(1..=8, 24, |own| noise_of::keyswitch(glwe, &with(Some(own), gadget)));
-            all.extend(keyswitches.into_iter().map(|own| Some(with(Some(own), gadget))));
+            let keyswitches = keyswitches.into_iter().filter(|own| own.base_log <= KEYSWITCH_BASE_LOG);
+            all.extend(keyswitches.map(|own| Some(with(Some(own), gadget))));
         }
     }
     all

@@ -2,7 +2,7 @@
 
 use crate::diag::{Code, Diagnostic, Result};
 use crate::noise::{self, bootstrap as noise_of};
-use crate::params::BootstrapParams;
+use crate::params::{BootstrapParams, KEYSWITCH_BASE_LOG};
 use crate::plan::{BLOCK, Layer, Layout, Network};
 use crate::stage::quant::check_matrix;
 
@@ -23,8 +23,8 @@ pub(super) fn check_layout(params: Option<&BootstrapParams>, dimension: u32, sma
     for gadget in keyswitch.iter().chain([gadget]) {
         super::plan::check_gadget(gadget)?;
     }
-    if keyswitch.is_some_and(|gadget| gadget.base_log * gadget.levels > 31) {
-        return wrong("a keyswitch decomposes more than 31 bits");
+    if keyswitch.is_some_and(|gadget| gadget.base_log > KEYSWITCH_BASE_LOG || gadget.base_log * gadget.levels > 31) {
+        return wrong("a keyswitch with digits of more than 15 bits, or that decomposes more than 31");
     }
     let size = lwe.dimension.checked_div(*small_dimension).unwrap_or(0);
     let fits = size.is_power_of_two() && size >= 64 && size * small_dimension == lwe.dimension;

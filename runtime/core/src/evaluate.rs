@@ -1,16 +1,17 @@
 //! Runs a plan: phases in order, the tasks of a phase in parallel, steps in order.
 //!
-//! Buffers belong to a workspace that is kept for the next row; inside a task nothing is allocated. Every slot is
-//! written by computing into a spare buffer and swapping it in, so a step may read what it overwrites.
+//! Buffers belong to a workspace that is kept for the next row; inside a task none is allocated. Every slot is written by
+//! computing into a spare buffer and swapping it in, so a step may read what it overwrites. No task of a phase reads what
+//! another one of it writes, so that nobody waits for a slot's lock.
 
 use crate::bootstrap::EvaluationKey;
 use crate::circuit::Circuit;
 use crate::external::{BlockScratch, ProductScratch, zeros};
 use crate::form::{self, Term};
+use crate::phases::run_phases;
 use crate::prepare::PreparedRow;
-use rayon::prelude::*;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 use tacit_ir::diag::Result;
 use tacit_ir::plan::{BLOCK, Form, Slot, Step, Task};
 use tacit_torus::ABox;
@@ -41,7 +42,7 @@ impl Ciphertexts {
 /// Memory for evaluations, kept between rows.
 #[derive(Debug, Default)]
 pub(crate) struct WorkspacePool {
-    shared: Mutex<Vec<Vec<Buffer>>>,
+    shared: Mutex<Vec<Vec<RwLock<Buffer>>>>,
     threads: Mutex<Vec<ThreadSpace>>,
 }
 
@@ -78,6 +79,10 @@ fn give<T>(pool: &Mutex<Vec<T>>, value: T) {
     pool.lock().unwrap_or_else(PoisonError::into_inner).push(value);
 }
 
+fn read(slot: &RwLock<Buffer>) -> RwLockReadGuard<'_, Buffer> {
+    slot.read().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl ThreadSpace {
     fn new(circuit: &Circuit) -> Self {
         let glwe = &circuit.layout().glwe;
@@ -110,28 +115,19 @@ impl Circuit {
     /// `EvaluationKeyMissing` when the plan bootstraps and no key is given; `OtherCircuit` for another circuit's key.
     pub fn evaluate(&self, row: &PreparedRow, key: Option<&EvaluationKey>) -> Result<Ciphertexts> {
         let len = self.layout().glwe.ciphertext_len();
-        let parallel = rayon::current_num_threads() > 1;
         let mut shared = take(&self.workspaces.shared).unwrap_or_default();
-        shared.resize_with(self.plan.shared as usize, || zeros(len));
-        for (phase, firsts) in self.plan.phases.iter().zip(&self.first_polynomial) {
-            // A task owns the buffers it writes while the phase lasts; no task of the phase reads them.
-            let mut outs: Vec<Vec<(u32, Buffer)>> =
-                phase.tasks.iter().map(|task| take_outs(task, &mut shared)).collect();
-            let run = |((task, first), out): ((&Task, &usize), &mut Vec<(u32, Buffer)>)| {
-                let mut space = take(&self.workspaces.threads).unwrap_or_else(|| ThreadSpace::new(self));
-                self.task(task, *first, row, &shared, out, &mut space);
-                give(&self.workspaces.threads, space);
-            };
-            if parallel && phase.tasks.len() > 1 {
-                phase.tasks.par_iter().zip(firsts).zip(&mut outs).for_each(run);
-            } else {
-                phase.tasks.iter().zip(firsts).zip(&mut outs).for_each(run);
-            }
-            for (slot, buffer) in outs.into_iter().flatten() {
-                shared[slot as usize] = buffer;
-            }
-        }
-        let results = self.plan.results.iter().map(|slot| shared[*slot as usize].clone()).collect();
+        shared.resize_with(self.plan.shared as usize, || RwLock::new(zeros(len)));
+        let lengths: Vec<usize> = self.plan.phases.iter().map(|phase| phase.tasks.len()).collect();
+        run_phases(
+            &lengths,
+            || take(&self.workspaces.threads).unwrap_or_else(|| ThreadSpace::new(self)),
+            |space, phase, task| {
+                let first = self.first_polynomial[phase][task];
+                self.task(&self.plan.phases[phase].tasks[task], first, row, &shared, space);
+            },
+            |space| give(&self.workspaces.threads, space),
+        );
+        let results = self.plan.results.iter().map(|slot| read(&shared[*slot as usize]).clone()).collect();
         give(&self.workspaces.shared, shared);
         Ok(Ciphertexts { glwe: results, lwe: self.network(row, key)? })
     }
@@ -229,8 +225,7 @@ impl Circuit {
         task: &Task,
         first_polynomial: usize,
         row: &PreparedRow,
-        shared: &[Buffer],
-        outs: &mut [(u32, Buffer)],
+        shared: &[RwLock<Buffer>],
         space: &mut ThreadSpace,
     ) {
         let (n, len) = (self.fft.polynomial_size(), self.layout().glwe.ciphertext_len());
@@ -271,44 +266,34 @@ impl Circuit {
             match step.out() {
                 Slot::Scratch(at) => std::mem::swap(&mut scratch[at as usize], value),
                 Slot::Shared(at) => {
-                    if let Ok(found) = outs.binary_search_by_key(&at, |(slot, _)| *slot) {
-                        std::mem::swap(&mut outs[found].1, value);
-                    }
+                    let mut slot = shared[at as usize].write().unwrap_or_else(PoisonError::into_inner);
+                    std::mem::swap(&mut *slot, value);
                 }
             }
         }
     }
 }
 
-/// The buffers of the shared slots that a task writes, sorted by slot.
-fn take_outs(task: &Task, shared: &mut [Buffer]) -> Vec<(u32, Buffer)> {
-    let mut outs: Vec<(u32, Buffer)> = Vec::new();
-    for step in &task.steps {
-        if let Slot::Shared(at) = step.out() {
-            outs.push((at, std::mem::replace(&mut shared[at as usize], zeros(0))));
-        }
-    }
-    outs.sort_unstable_by_key(|(slot, _)| *slot);
-    outs
-}
-
 struct Slots<'a> {
     circuit: &'a Circuit,
     row: &'a PreparedRow,
-    shared: &'a [Buffer],
+    shared: &'a [RwLock<Buffer>],
     scratch: &'a [Buffer],
 }
 
 impl Slots<'_> {
     fn form(&self, out: &mut [u64], form: &Form, memory: &mut Vec<Term<'static>>, n: usize) {
         let Form { slots, packed, bits, constant } = form;
+        let in_shared = slots.iter().filter_map(|(slot, weight)| match slot {
+            Slot::Shared(at) => Some((read(&self.shared[*at as usize]), *weight)),
+            Slot::Scratch(_) => None,
+        });
+        let in_shared: Vec<_> = in_shared.collect();
         let mut terms = recycle(std::mem::take(memory));
-        terms.extend(slots.iter().map(|(slot, weight)| {
-            let from = match slot {
-                Slot::Shared(at) => &self.shared[*at as usize],
-                Slot::Scratch(at) => &self.scratch[*at as usize],
-            };
-            Term { from, shift: 0, weight: *weight as u64 }
+        terms.extend(in_shared.iter().map(|(from, weight)| Term { from, shift: 0, weight: *weight as u64 }));
+        terms.extend(slots.iter().filter_map(|(slot, weight)| match slot {
+            Slot::Scratch(at) => Some(Term { from: &self.scratch[*at as usize], shift: 0, weight: *weight as u64 }),
+            Slot::Shared(_) => None,
         }));
         terms.extend(packed.iter().map(|(input, shift, weight)| Term {
             from: &self.row.packed[*input as usize],

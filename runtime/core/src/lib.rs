@@ -13,6 +13,7 @@ mod evaluate;
 pub mod external;
 mod form;
 mod network;
+mod phases;
 mod prepare;
 mod query;
 
