@@ -7,6 +7,7 @@
 pub(crate) mod calibrate;
 mod function;
 pub(crate) mod quantize;
+mod rounding;
 mod rows;
 pub(crate) mod search;
 mod simplify;

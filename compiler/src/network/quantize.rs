@@ -6,6 +6,7 @@
 //! input can leave them (a sum that left its interval would wrap around the torus).
 
 use super::calibrate::Trace;
+use super::rounding::{Atom, Column, round};
 use super::trace::Network;
 use super::{Activation, Row};
 use crate::options::{Options, RangeRule, RegimeRule};
@@ -245,6 +246,12 @@ impl Quantizer<'_> {
         // The widest sum of the layer when every row uses all bits.
         let widest = spans.iter().filter(|s| s.1 > 0.0).fold(0.0f64, |a, (_, largest, span)| a.max(span / largest));
         let mut out = Matrix { start: vec![0], ..Matrix::default() };
+        let mut deviations: Vec<f64> = Vec::with_capacity(rows.len());
+        // What is read.
+        let mut atoms: BTreeMap<u32, Atom> = BTreeMap::new();
+        for &(atom, _) in rows.iter().flat_map(|row| &row.terms) {
+            atoms.entry(atom).or_insert_with(|| self.on_calibration(atom));
+        }
         for (row, (weights, largest, span)) in rows.iter().zip(spans) {
             let unit = if largest == 0.0 {
                 1.0
@@ -253,12 +260,19 @@ impl Quantizer<'_> {
             } else {
                 layer_largest / most
             };
-            let mut offset = row.constant;
+            let columns: Vec<Column<'_>> = row
+                .terms
+                .iter()
+                .zip(&weights)
+                .map(|((atom, _), scaled)| Column { weight: scaled / unit, atom: &atoms[atom] })
+                .collect();
+            let target: Vec<f64> = self.trace.atoms.iter().map(|atoms| row.value(atoms) / unit).collect();
+            deviations.push(deviation(&target));
+            let (rounded, constant) = round(&columns, &target, (largest / unit).ceil() as i64);
+            let offset = constant * unit;
             let mut range = (0i64, 0i64);
-            for (&(atom, weight), scaled) in row.terms.iter().zip(&weights) {
+            for (&(atom, _), integer) in row.terms.iter().zip(rounded) {
                 let grid = &self.grids[atom as usize];
-                offset += weight * grid.offset;
-                let integer = (scaled / unit).round() as i64;
                 let Some((value, element)) = self.places[atom as usize] else { continue };
                 if integer != 0 {
                     out.column.push(operands[&value] + element);
@@ -275,14 +289,18 @@ impl Quantizer<'_> {
             out.offset.push(offset);
             out.ranges.push(range);
         }
-        let mut deviations: Vec<f64> = rows
-            .iter()
-            .zip(&out.step)
-            .map(|(row, step)| deviation(self.trace.atoms.iter().map(|atoms| row.value(atoms))) / step)
-            .collect();
         deviations.sort_by(f64::total_cmp);
         out.spread = deviations.get(deviations.len() / 2).copied().unwrap_or(0.0);
         Ok((out, operands.into_keys().collect()))
+    }
+
+    /// An atom's integers on the calibration rows.
+    fn on_calibration(&self, atom: u32) -> Atom {
+        let Grid { offset, step, low, high } = self.grids[atom as usize];
+        let integer = |value: f64| {
+            if step > 0.0 { ((value - offset) / step).round().clamp(low as f64, high as f64) } else { 0.0 }
+        };
+        Atom::new(self.trace.atoms.iter().map(|row| integer(row[atom as usize])).collect())
     }
 
     fn layer(&mut self, layer: &Activation) -> Result<Regime> {
@@ -341,10 +359,10 @@ impl Quantizer<'_> {
 }
 
 /// Standard deviation.
-fn deviation(values: impl Iterator<Item = f64> + Clone) -> f64 {
-    let count = values.clone().count().max(1) as f64;
-    let mean = values.clone().sum::<f64>() / count;
-    (values.map(|x| (x - mean).powi(2)).sum::<f64>() / count).sqrt()
+fn deviation(values: &[f64]) -> f64 {
+    let count = values.len().max(1) as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    (values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count).sqrt()
 }
 
 /// Elements of a value.
