@@ -42,16 +42,25 @@ fn every_pass_has_a_file() {
 fn check(path: &Path) {
     let pass = path.parent().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap();
     let source = std::fs::read_to_string(path).unwrap();
-    // `; set key=value` lines choose options.
+    // `; set key=value` lines choose options; `; calibrate` draws calibration rows as the test's rows are; `; tolerance x`
+    // allows for quantization where a stage is lowered.
     let mut options = serde_json::Map::new();
     for line in source.lines().filter_map(|line| line.strip_prefix("; set ")) {
         let (key, value) = line.split_once('=').expect("`; set key=value`");
         options.insert(key.trim().to_owned(), serde_json::from_str(value).unwrap_or_else(|_| value.into()));
     }
+    let tolerance = source.lines().find_map(|line| line.strip_prefix("; tolerance "));
+    let tolerance = tolerance.map_or(2e-3, |value| value.parse().expect("`; tolerance number`"));
     let options: Options = serde_json::from_value(options.into()).expect("known options");
     let before = parse_ir(&source).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
+    let mut calibration: BTreeMap<String, Vec<Vec<f64>>> = BTreeMap::new();
+    if source.lines().any(|line| line == "; calibrate") {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(SEED + 1);
+        for (name, values) in (0..ROWS).flat_map(|_| random_row(&before, &mut rng)) {
+            calibration.entry(name).or_default().push(values);
+        }
+    }
     let run = |ir: Ir| {
-        let calibration = BTreeMap::new();
         let mut cx = PassCx::new(&options, &calibration);
         run_passes(ir, &[pass], &mut cx, &DriverOptions::default())
     };
@@ -68,7 +77,7 @@ fn check(path: &Path) {
                 let (again, _) = run(after.clone()).unwrap();
                 assert_eq!(print_ir(&again), text, "a second run of `{pass}`");
             }
-            assert_same_values(&before, &after);
+            assert_same_values(&before, &after, tolerance);
             let counters: Vec<String> = reports[0].counters.iter().map(|(what, n)| format!("; {n} {what}\n")).collect();
             format!("{}{text}", counters.concat())
         }
@@ -165,7 +174,7 @@ fn values(ir: &Ir, row: &Row) -> Row {
     }
 }
 
-fn assert_same_values(before: &Ir, after: &Ir) {
+fn assert_same_values(before: &Ir, after: &Ir, when_lowered: f64) {
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(SEED);
     let lowered = before.stage() != after.stage();
     for _ in 0..ROWS {
@@ -175,7 +184,7 @@ fn assert_same_values(before: &Ir, after: &Ir) {
         for (name, a) in &a {
             for (a, b) in a.iter().zip(&b[name]) {
                 // Lowering rounds weights; everything else is exact up to the order of float sums.
-                let tolerance = if lowered { 2e-3 } else { 1e-6 } * a.abs().max(1.0);
+                let tolerance = if lowered { when_lowered } else { 1e-6 } * a.abs().max(1.0);
                 assert!((a - b).abs() <= tolerance, "{name}: {a} before, {b} after, for {row:?}");
             }
         }

@@ -304,6 +304,17 @@ enum Step {
     },
 }
 
+/// The bits and the norm of what a table or a result takes in, when it is a sum.
+fn sums(graph: &Graph<Circuit>, id: ValueId) -> String {
+    let node = graph.node(id);
+    let (CircuitOp::Affine { start, weight, .. }, CircuitType::Lwe { ranges, .. }) = (&node.op, &node.ty) else {
+        return String::new();
+    };
+    let widest = ranges.iter().map(|(low, high)| low.abs_diff(*high)).max().unwrap_or(0);
+    let norm = network::largest_norm2(start, weight).sqrt();
+    format!(", whose sums have {} bits and weights of norm {norm:.1}", u64::BITS - widest.leading_zeros())
+}
+
 impl Judge {
     fn new(graph: &Graph<Circuit>, cx: &PassCx<'_>) -> Self {
         // The typical deviation of a value on the torus.
@@ -319,6 +330,7 @@ impl Judge {
             let node = graph.node(id);
             let out = id.index();
             let argument = node.operands.first().copied();
+            let mut place = graph.loc(id).to_string();
             let step = match (&node.op, &node.ty, argument) {
                 (CircuitOp::Samples { small, .. }, ..) => Step::Samples { out, small: *small },
                 (CircuitOp::RotateLookup { start, column, weight, spread, .. }, ..) => {
@@ -341,16 +353,17 @@ impl Judge {
                 (CircuitOp::Bootstrap { table, .. }, _, Some(argument)) => {
                     let small = matches!(graph.node(argument).ty, CircuitType::Lwe { small: true, .. });
                     let (typical, sigmas) = (spread(argument), sigmas(table.len() as f64));
+                    place += &sums(graph, argument);
                     Step::Bootstrap { out, argument: argument.index(), small, typical, sigmas }
                 }
-                (CircuitOp::Extract { .. }, CircuitType::Result(count), Some(argument)) => Step::Result {
-                    argument: argument.index(),
-                    typical: spread(argument),
-                    sigmas: sigmas(f64::from(*count)),
-                },
+                (CircuitOp::Extract { .. }, CircuitType::Result(count), Some(argument)) => {
+                    place += &sums(graph, argument);
+                    let (typical, sigmas) = (spread(argument), sigmas(f64::from(*count)));
+                    Step::Result { argument: argument.index(), typical, sigmas }
+                }
                 _ => continue,
             };
-            steps.push((step, graph.loc(id).to_string()));
+            steps.push((step, place));
         }
         Judge { steps, values: graph.len(), share: cx.options.noise_share(), sigmas: sigmas(1.0) }
     }
