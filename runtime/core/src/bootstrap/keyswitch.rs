@@ -165,7 +165,7 @@ impl WithSimd for AddProducts<'_> {
         let AddProducts { simd, sum, digits, table } = self;
         let avx2 = simd.avx2;
         // No closures or iterators over the accumulators: what keeps them in registers is that their places are constants.
-        let mut sums = [simd.splat_u32s(0); 2 * GROUP].map(|zero| pulp::cast(zero));
+        let mut sums = [simd.splat_u32s(0); 2 * GROUP].map(pulp::cast);
         for (digits, halves) in digits.iter().zip(table.as_chunks::<2>().0) {
             let keys: [std::arch::x86_64::__m256i; 2] = [pulp::cast(halves[0]), pulp::cast(halves[1])];
             for group in 0..GROUP {
