@@ -168,6 +168,24 @@ attr_enum! {
         Sin = "sin",
         /// Cosine.
         Cos = "cos",
+        /// Tangent.
+        Tan = "tan",
+        /// Inverse of the sine.
+        Asin = "asin",
+        /// Inverse of the cosine.
+        Acos = "acos",
+        /// Inverse of the tangent.
+        Atan = "atan",
+        /// Hyperbolic sine.
+        Sinh = "sinh",
+        /// Hyperbolic cosine.
+        Cosh = "cosh",
+        /// Inverse of the hyperbolic sine.
+        Asinh = "asinh",
+        /// Inverse of the hyperbolic cosine.
+        Acosh = "acosh",
+        /// Inverse of the hyperbolic tangent.
+        Atanh = "atanh",
         /// Logical not.
         Not = "not",
         /// -1, 0 or 1.

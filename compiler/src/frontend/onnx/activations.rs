@@ -6,7 +6,8 @@ use tacit_ir::stage::tensor::{BinaryKind, TensorOp, UnaryKind};
 
 /// Converts the node if its operation belongs here.
 pub(super) fn convert(cx: &mut NodeCx<'_, '_>, op: &str) -> Converted<bool> {
-    let known = ["HardSigmoid", "HardSwish", "Elu", "Celu", "Selu", "Gelu", "Mish", "ThresholdedRelu"];
+    let known =
+        ["HardSigmoid", "HardSwish", "Elu", "Celu", "Selu", "Gelu", "Mish", "Swish", "Shrink", "ThresholdedRelu"];
     if !known.contains(&op) {
         return Ok(false);
     }
@@ -44,6 +45,24 @@ pub(super) fn convert(cx: &mut NodeCx<'_, '_>, op: &str) -> Converted<bool> {
             let soft = cx.push(TensorOp::Unary { kind: UnaryKind::Softplus }, vec![x])?;
             let gate = cx.push(TensorOp::Unary { kind: UnaryKind::Tanh }, vec![soft])?;
             product(cx, x, gate)?
+        }
+        "Swish" => {
+            let alpha = parameter(cx, "alpha", 1.0)?;
+            let scaled = if alpha == 1.0 { x } else { cx.with_constant(BinaryKind::Mul, x, &[alpha])? };
+            let gate = cx.push(TensorOp::Unary { kind: UnaryKind::Sigmoid }, vec![scaled])?;
+            product(cx, x, gate)?
+        }
+        "Shrink" => {
+            let (bias, limit) = (parameter(cx, "bias", 0.0)?, parameter(cx, "lambd", 0.5)?);
+            let (below, above) = (
+                cx.with_constant(BinaryKind::Less, x, &[-limit])?,
+                cx.with_constant(BinaryKind::Greater, x, &[limit])?,
+            );
+            let (raised, lowered) =
+                (cx.with_constant(BinaryKind::Add, x, &[bias])?, cx.with_constant(BinaryKind::Sub, x, &[bias])?);
+            let zero = cx.with_constant(BinaryKind::Mul, x, &[0.0])?;
+            let rest = cx.push(TensorOp::Where {}, vec![above, lowered, zero])?;
+            cx.push(TensorOp::Where {}, vec![below, raised, rest])?
         }
         _ => {
             let alpha = parameter(cx, "alpha", 1.0)?;

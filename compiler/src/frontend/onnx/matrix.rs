@@ -1,35 +1,160 @@
 //! Matrix products: with a constant side they are linear maps.
 
 use super::node::{Converted, Fail, NodeCx, finite};
+use super::shape::{drop_axes, shape_codes};
+use std::collections::BTreeSet;
 use tacit_ir::graph::ValueId;
 use tacit_ir::interp::tensor::TensorValue;
-use tacit_ir::stage::tensor::TensorOp;
+use tacit_ir::stage::tensor::{BinaryKind, Dim, ReduceKind, TensorOp};
 
 /// Converts the node if its operation belongs here.
 pub(super) fn convert(cx: &mut NodeCx<'_, '_>, op: &str) -> Converted<bool> {
     match op {
         "MatMul" => matmul(cx)?,
         "Gemm" => gemm(cx)?,
+        "Einsum" => einsum(cx)?,
         _ => return Ok(false),
     }
     Ok(true)
 }
 
+/// numpy's `matmul`.
 fn matmul(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
     let (x, w) = (cx.operand(0)?, cx.operand(1)?);
+    let id = matrix_product(cx, x, w)?;
+    cx.define(id);
+    Ok(())
+}
+
+/// The product of two tensors as numpy's `matmul` has it: of matrices in the last two axes, others broadcast.
+pub(super) fn matrix_product(cx: &mut NodeCx<'_, '_>, a: ValueId, b: ValueId) -> Converted<ValueId> {
+    let (of_a, of_b) = (cx.ty(a).shape.len(), cx.ty(b).shape.len());
+    if of_a == 0 || of_b == 0 {
+        return Err(Fail::shape("a product of matrices with a scalar"));
+    }
+    let rows_first = |cx: &NodeCx<'_, '_>, id| cx.ty(id).shape.first() == Some(&Dim::Batch);
+    if of_a == 2 && of_b <= 2 && cx.constant(b).is_some() && cx.constant(a).is_none() {
+        return linear(cx, a, b);
+    }
+    if of_b == 2 && of_a >= 3 && cx.constant(b).is_some() && rows_first(cx, a) {
+        return last_axis_product(cx, a, b);
+    }
+    // Vectors are matrices of one row, or column.
+    let mut left = shape_codes(cx, a);
+    let mut right = shape_codes(cx, b);
+    if of_a == 1 {
+        left.insert(0, 1);
+    }
+    if of_b == 1 {
+        right.push(1);
+    }
+    let (inner, other) = (left[left.len() - 1], right[right.len() - 2]);
+    if inner != other || inner < 0 {
+        return Err(Fail::shape(format!("a product of {} and {}", cx.ty(a), cx.ty(b))));
+    }
+    // [.., m, k, 1] times [.., 1, k, n], summed over k.
+    left.push(1);
+    right.insert(right.len() - 2, 1);
+    let (left, right) = (cx.reshape(a, left)?, cx.reshape(b, right)?);
+    let products = cx.binary(BinaryKind::Mul, left, right)?;
+    check_size(cx, products)?;
+    let rank = cx.ty(products).shape.len();
+    let sums = cx.reduce(ReduceKind::Sum, &[rank - 2], products)?;
+    let mut dropped = vec![rank - 2];
+    if of_a == 1 {
+        dropped.push(rank - 3);
+    }
+    if of_b == 1 {
+        dropped.push(rank - 1);
+    }
+    drop_axes(cx, sums, &dropped)
+}
+
+/// Refuses an intermediate result that would not fit into memory.
+fn check_size(cx: &NodeCx<'_, '_>, id: ValueId) -> Converted<()> {
+    let size = cx.ty(id).shape.iter().try_fold(1usize, |size, dim| match dim {
+        Dim::Fixed(dim) => size.checked_mul(*dim),
+        Dim::Batch => Some(size),
+    });
+    match size {
+        Some(size) if size <= cx.importer.limits.max_elements => Ok(()),
+        _ => Err(Fail::unsupported(format!("a product with {} terms; use smaller matrices", cx.ty(id)))),
+    }
+}
+
+fn linear(cx: &mut NodeCx<'_, '_>, x: ValueId, w: ValueId) -> Converted<ValueId> {
     let (rows, columns, weights) = constant_matrix(cx, w)?;
     let vector = cx.ty(w).shape.len() == 1;
-    let rank = cx.ty(x).shape.len();
-    if rank != 2 {
-        return Err(Fail::unsupported(format!(
-            "a product of a tensor of rank {rank}; only [rows, columns] is supported"
-        )));
-    }
     let x = cx.as_float(x)?;
     let op =
         TensorOp::Linear { outputs: columns, weights: transposed(&weights, rows, columns), bias: vec![0.0; columns] };
     let id = cx.push(op, vec![x])?;
-    let id = if vector { cx.push(TensorOp::Reshape { shape: vec![-1] }, vec![id])? } else { id };
+    if vector { cx.push(TensorOp::Reshape { shape: vec![-1] }, vec![id]) } else { Ok(id) }
+}
+
+/// `[rows, .., k]` times a constant `[k, n]`: a convolution of one element over the positions between.
+fn last_axis_product(cx: &mut NodeCx<'_, '_>, x: ValueId, w: ValueId) -> Converted<ValueId> {
+    let (inner, outputs, weights) = constant_matrix(cx, w)?;
+    let x = cx.as_float(x)?;
+    let codes = shape_codes(cx, x);
+    let positions: i64 = codes[1..codes.len() - 1].iter().product();
+    if codes.last() != Some(&(inner as i64)) {
+        return Err(Fail::shape(format!("a product of {} and {}", cx.ty(x), cx.ty(w))));
+    }
+    let flat = cx.reshape(x, vec![-1, positions, inner as i64])?;
+    let channels = cx.transpose(flat, vec![0, 2, 1])?;
+    let element = cx.ty(x).element;
+    let kernel = cx.numbers(element, vec![outputs, inner, 1], transposed(&weights, inner, outputs))?;
+    let op = TensorOp::Conv { strides: vec![1], dilations: vec![1], pads: vec![0, 0], group: 1 };
+    let sums = cx.push(op, vec![channels, kernel])?;
+    let back = cx.transpose(sums, vec![0, 2, 1])?;
+    let codes = codes[..codes.len() - 1].iter().copied().chain([outputs as i64]).collect();
+    cx.reshape(back, codes)
+}
+
+/// Sums of products named by letters, without repeated letters in an operand and without an ellipsis.
+fn einsum(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
+    let equation = cx.string("equation")?.ok_or_else(|| Fail::attribute("`equation` is missing"))?;
+    let equation: String = equation.chars().filter(|c| !c.is_whitespace()).collect();
+    let plain = |labels: &str| {
+        let distinct: BTreeSet<char> = labels.chars().collect();
+        labels.chars().all(|c| c.is_ascii_alphabetic()) && distinct.len() == labels.len()
+    };
+    let (inputs, output) = equation.split_once("->").map_or((equation.as_str(), None), |(a, b)| (a, Some(b)));
+    let inputs: Vec<&str> = inputs.split(',').collect();
+    let implicit: String = {
+        let all: BTreeSet<char> = inputs.iter().flat_map(|labels| labels.chars()).collect();
+        all.into_iter().filter(|c| inputs.iter().map(|labels| labels.matches(*c).count()).sum::<usize>() == 1).collect()
+    };
+    let output = output.unwrap_or(&implicit);
+    let operands = cx.operands()?;
+    if inputs.len() != operands.len() || !inputs.iter().all(|labels| plain(labels)) || !plain(output) {
+        return Err(Fail::unsupported(format!("`{equation}`; without ellipses, one letter an axis")));
+    }
+    let summed: BTreeSet<char> = inputs.iter().flat_map(|i| i.chars()).filter(|c| !output.contains(*c)).collect();
+    let all: Vec<char> = output.chars().chain(summed.iter().copied()).collect();
+    let mut product: Option<ValueId> = None;
+    for (labels, operand) in inputs.iter().zip(operands) {
+        let labels: Vec<char> = labels.chars().collect();
+        if cx.ty(operand).shape.len() != labels.len() {
+            return Err(Fail::shape(format!("`{equation}` with {}", cx.ty(operand))));
+        }
+        let codes = shape_codes(cx, operand);
+        let place = |c: &char| labels.iter().position(|own| own == c);
+        let order: Vec<usize> = all.iter().filter_map(place).collect();
+        let shape = all.iter().map(|c| place(c).map_or(1, |at| codes[at])).collect();
+        let turned = cx.transpose(operand, order)?;
+        let spread = cx.reshape(turned, shape)?;
+        product = Some(match product {
+            Some(product) => cx.binary(BinaryKind::Mul, product, spread)?,
+            None => spread,
+        });
+    }
+    let product = product.ok_or_else(|| Fail::attribute("no operands"))?;
+    check_size(cx, product)?;
+    let axes: Vec<usize> = (output.len()..all.len()).collect();
+    let sums = if axes.is_empty() { product } else { cx.reduce(ReduceKind::Sum, &axes, product)? };
+    let id = drop_axes(cx, sums, &axes)?;
     cx.define(id);
     Ok(())
 }

@@ -6,14 +6,18 @@
 mod activations;
 mod along;
 mod attrs;
+mod compose;
 mod elementwise;
 mod labels;
 mod linear;
 mod matrix;
 mod node;
+mod normalization;
 mod order;
 mod preprocess;
 mod prescan;
+mod quantized;
+mod rearrange;
 mod shape;
 mod svm;
 mod tensors;
@@ -134,6 +138,8 @@ pub(crate) struct Importer<'a> {
     graph: Graph<Tensor>,
     /// Values by ONNX name.
     values: BTreeMap<&'a str, ValueId>,
+    /// ONNX's element types of initializers, inputs and constants; here all integers are one type.
+    codes: BTreeMap<&'a str, i32>,
     /// Constants of the new graph, for operations that need theirs known.
     constants: BTreeMap<ValueId, TensorValue>,
     /// Elements of the constants so far.
@@ -152,6 +158,7 @@ impl<'a> Importer<'a> {
         Importer {
             graph: Graph::new(name),
             values: BTreeMap::new(),
+            codes: BTreeMap::new(),
             constants: BTreeMap::new(),
             constant_elements: 0,
             batch_source: None,
@@ -174,6 +181,7 @@ impl<'a> Importer<'a> {
             let place = format!("initializer \"{}\"", tensor.name);
             let value = tensors::value(tensor, &self.limits).map_err(|why| why.at(place.clone()))?;
             let id = self.constant(value, &Loc::Unknown).map_err(|why| why.at(place.clone()))?;
+            self.codes.insert(&tensor.name, tensor.data_type);
             if self.values.insert(&tensor.name, id).is_some() {
                 return Err(Diagnostic::new(Code::GraphCyclic, "the name is defined twice").at(place));
             }
@@ -260,6 +268,7 @@ impl<'a> Importer<'a> {
         let ty = input.type_.as_ref().ok_or_else(|| wrong("the input has no type"))?;
         let tensor =
             if ty.has_tensor_type() { ty.tensor_type() } else { return Err(wrong("the input is not a tensor")) };
+        self.codes.insert(&input.name, tensor.elem_type);
         let element = tensors::element(tensor.elem_type).ok_or_else(|| wrong("the element type is not supported"))?;
         let shape = tensor.shape.as_ref().map(|shape| shape.dim.as_slice());
         let shape =
@@ -283,6 +292,10 @@ impl<'a> Importer<'a> {
     }
 
     fn node(&mut self, index: usize, node: &'a NodeProto) -> std::result::Result<(), Fail> {
+        let constant = node.attribute.iter().find(|attribute| node.op_type == "Constant" && attribute.name == "value");
+        if let (Some(name), Some(value)) = (node.output.first(), constant.and_then(|constant| constant.t.as_ref())) {
+            self.codes.insert(name, value.data_type);
+        }
         let mut cx = NodeCx { importer: self, proto: node, loc: loc(index, node), outputs: Vec::new() };
         match (node.domain.as_str(), node.op_type.as_str()) {
             ("ai.onnx.ml", op) => match op {
@@ -296,6 +309,9 @@ impl<'a> Importer<'a> {
                 _ => preprocess::convert(&mut cx, op),
             },
             ("" | "ai.onnx", op) => standard(&mut cx, op),
+            ("onnx.brevitas" | "qonnx.custom_op.general" | "finn.custom_op.general", op) => {
+                quantized::qonnx(&mut cx, op)
+            }
             (domain, op) => Err(Fail::unsupported(format!(
                 "`{op}` of the custom domain `{domain}`; export the model with standard operations"
             ))),
@@ -370,16 +386,24 @@ impl<'a> Importer<'a> {
 
 /// Operations of the standard domain, by group.
 fn standard(cx: &mut NodeCx<'_, '_>, op: &str) -> node::Converted<()> {
-    for group in
-        [elementwise::convert, activations::convert, shape::convert, along::convert, matrix::convert, window::convert]
-    {
+    for group in [
+        elementwise::convert,
+        activations::convert,
+        shape::convert,
+        rearrange::convert,
+        along::convert,
+        matrix::convert,
+        window::convert,
+        normalization::convert,
+        quantized::convert,
+    ] {
         if group(cx, op)? {
             return Ok(());
         }
     }
     let advice = match op {
         "If" | "Loop" | "Scan" => "control flow; unroll it, or export the branch that is used",
-        "LSTM" | "GRU" | "RNN" | "Attention" | "LayerNormalization" => {
+        "LSTM" | "GRU" | "RNN" | "Attention" => {
             "a layer of a sequence network; this Tacit runs trees, linear models and feed-forward networks"
         }
         "StringNormalizer" | "TfIdfVectorizer" | "RegexFullMatch" | "StringSplit" | "StringConcat" => {

@@ -60,6 +60,16 @@ impl NodeCx<'_, '_> {
         self.importer.values.get(name.as_str()).copied()
     }
 
+    /// ONNX's element type of an operand, where it is an initializer, an input or a constant.
+    pub(super) fn element_code(&self, position: usize) -> Option<i32> {
+        self.importer.codes.get(self.proto.input.get(position)?.as_str()).copied()
+    }
+
+    /// Whether an operand holds the number of rows.
+    pub(super) fn holds_batch(&self, position: usize) -> bool {
+        self.optional(position).is_some_and(|id| self.importer.holds_batch_size(id))
+    }
+
     pub(super) fn operands(&self) -> Converted<Vec<ValueId>> {
         (0..self.proto.input.len()).map(|position| self.operand(position)).collect()
     }

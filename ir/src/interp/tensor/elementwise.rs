@@ -44,6 +44,15 @@ pub(super) fn unary(kind: UnaryKind, x: &TensorValue) -> Result<TensorValue, Fau
                         }
                         UnaryKind::Sin => x.sin(),
                         UnaryKind::Cos => x.cos(),
+                        UnaryKind::Tan => x.tan(),
+                        UnaryKind::Asin => x.asin(),
+                        UnaryKind::Acos => x.acos(),
+                        UnaryKind::Atan => x.atan(),
+                        UnaryKind::Sinh => x.sinh(),
+                        UnaryKind::Cosh => x.cosh(),
+                        UnaryKind::Asinh => x.asinh(),
+                        UnaryKind::Acosh => x.acosh(),
+                        UnaryKind::Atanh => x.atanh(),
                         UnaryKind::Sign => {
                             if x == 0.0 {
                                 0.0

@@ -1,0 +1,225 @@
+//! Quantized models: their integers are computed in floats that hold them exactly.
+
+use super::matrix::matrix_product;
+use super::node::{Converted, Fail, NodeCx};
+use super::window;
+use tacit_ir::graph::ValueId;
+use tacit_ir::stage::tensor::{BinaryKind, Dim, Element, TensorOp, UnaryKind};
+
+/// Converts the node if its operation belongs here.
+pub(super) fn convert(cx: &mut NodeCx<'_, '_>, op: &str) -> Converted<bool> {
+    match op {
+        "QuantizeLinear" => {
+            let x = cx.operand(0)?;
+            let x = cx.cast(x, Element::F32)?;
+            let axis = channel_axis(cx, x)?;
+            let id = quantize(cx, x, (1, 2), axis)?;
+            cx.define(id);
+        }
+        "DequantizeLinear" => {
+            let x = cx.operand(0)?;
+            let axis = channel_axis(cx, x)?;
+            let id = dequantize(cx, (0, 1, 2), axis)?;
+            cx.define(id);
+        }
+        "QLinearConv" => qlinear_conv(cx)?,
+        "QLinearMatMul" => qlinear_matmul(cx)?,
+        "ConvInteger" => {
+            let (x, w) = (centred(cx, 0, 2, 1)?, centred(cx, 1, 3, 0)?);
+            let sum = window::conv_of(cx, x, w, None)?;
+            let sum = cx.cast(sum, Element::I64)?;
+            cx.define(sum);
+        }
+        "MatMulInteger" => {
+            let (a, b) = (centred_rows(cx, 0, 2)?, centred(cx, 1, 3, usize::MAX)?);
+            let product = matrix_product(cx, a, b)?;
+            let product = cx.cast(product, Element::I64)?;
+            cx.define(product);
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// Brevitas' and QONNX' operations: quantized values, not integers, come out.
+pub(super) fn qonnx(cx: &mut NodeCx<'_, '_>, op: &str) -> Converted<()> {
+    let x = cx.operand(0)?;
+    let x = cx.as_float(x)?;
+    let scale = cx.operand(1)?;
+    positive(cx, scale)?;
+    match op {
+        "Quant" => {
+            let zero = cx.operand(2)?;
+            let bits = cx.known(3, "bit width")?.and_then(|bits| bits.to_f64()).and_then(|bits| bits.first().copied());
+            let bits =
+                bits.filter(|bits| (1.0..=32.0).contains(bits)).ok_or_else(|| Fail::attribute("the bit width"))?;
+            let (signed, narrow) = (cx.flag("signed", true)?, cx.flag("narrow", false)?);
+            let (low, high) = if signed {
+                (-(bits - 1.0).exp2() + f64::from(u8::from(narrow)), (bits - 1.0).exp2() - 1.0)
+            } else {
+                (0.0, bits.exp2() - 1.0 - f64::from(u8::from(narrow)))
+            };
+            let rounding = match cx.string("rounding_mode")?.as_deref() {
+                None | Some("ROUND") => UnaryKind::Round,
+                Some("FLOOR") => UnaryKind::Floor,
+                Some("CEIL") => UnaryKind::Ceil,
+                Some(other) => return Err(Fail::unsupported(format!("rounding mode `{other}`; use ROUND"))),
+            };
+            let steps = cx.binary(BinaryKind::Div, x, scale)?;
+            let moved = cx.binary(BinaryKind::Add, steps, zero)?;
+            let clipped = cx.push(TensorOp::Clip { low: Some(low), high: Some(high) }, vec![moved])?;
+            let rounded = cx.unary(rounding, clipped)?;
+            let centred = cx.binary(BinaryKind::Sub, rounded, zero)?;
+            let value = cx.binary(BinaryKind::Mul, centred, scale)?;
+            cx.define(value);
+        }
+        "BipolarQuant" => {
+            let negative = cx.with_constant(BinaryKind::Less, x, &[0.0])?;
+            let minus = cx.unary(UnaryKind::Neg, scale)?;
+            cx.single(TensorOp::Where {}, vec![negative, minus, scale])?;
+        }
+        _ => return Err(Fail::unsupported(format!("`{op}` of QONNX; only Quant and BipolarQuant are known"))),
+    }
+    Ok(())
+}
+
+/// The axis of scales per channel.
+fn channel_axis(cx: &NodeCx<'_, '_>, x: ValueId) -> Converted<usize> {
+    if cx.int("block_size")?.unwrap_or(0) != 0 {
+        return Err(Fail::unsupported("scales for blocks; quantize per tensor or per channel"));
+    }
+    // With one scale the axis means nothing, and need not exist.
+    Ok(cx.axis(cx.int("axis")?.unwrap_or(1), x).unwrap_or(0))
+}
+
+/// The integers that an ONNX element type holds.
+fn limits(cx: &NodeCx<'_, '_>, code: i32) -> Converted<(f64, f64)> {
+    let signed = |bits: i32| (-f64::from(1 << (bits - 1)), f64::from((1 << (bits - 1)) - 1));
+    Ok(match code {
+        2 => (0.0, 255.0),
+        3 => signed(8),
+        4 => (0.0, 65535.0),
+        5 => signed(16),
+        _ => {
+            let name = super::tensors::element_name(code);
+            return Err(Fail::unsupported(format!("{}: quantization to {name}; use 8 or 16 bits", cx.proto.op_type)));
+        }
+    })
+}
+
+fn positive(cx: &NodeCx<'_, '_>, scale: ValueId) -> Converted<()> {
+    let values = cx.constant(scale).and_then(|value| value.to_f64());
+    let values = values.ok_or_else(|| Fail::unsupported("a computed scale; use a constant one"))?;
+    match values.iter().find(|value| !(value.is_finite() && **value > 0.0)) {
+        None => Ok(()),
+        Some(value) => Err(Fail::attribute(format!("a scale of {value}"))),
+    }
+}
+
+/// `round(x / scale) + zero point`, limited to the type of the zero point, which is uint8 where there is none.
+fn quantize(cx: &mut NodeCx<'_, '_>, x: ValueId, (scale, zero): (usize, usize), axis: usize) -> Converted<ValueId> {
+    let code = match (cx.int("output_dtype")?.unwrap_or(0), cx.element_code(zero)) {
+        (0, None) => 2,
+        (0, Some(code)) => code,
+        (code, _) => i32::try_from(code).unwrap_or(0),
+    };
+    let (low, high) = limits(cx, code)?;
+    let rank = cx.ty(x).shape.len();
+    let scale = cx.operand(scale)?;
+    positive(cx, scale)?;
+    let scale = cx.along_axis(scale, axis, rank)?;
+    let steps = cx.binary(BinaryKind::Div, x, scale)?;
+    let mut rounded = cx.unary(UnaryKind::Round, steps)?;
+    if let Some(zero) = cx.optional(zero) {
+        let values = cx.constant(zero).and_then(|value| value.to_f64()).unwrap_or_default();
+        if values.iter().any(|value| !(low..=high).contains(value)) {
+            return Err(Fail::attribute(format!("a zero point outside {low} to {high}")));
+        }
+        let zero = cx.along_axis(zero, axis, rank)?;
+        let element = cx.ty(rounded).element;
+        let zero = cx.cast(zero, element)?;
+        rounded = cx.binary(BinaryKind::Add, rounded, zero)?;
+    }
+    let clipped = cx.push(TensorOp::Clip { low: Some(low), high: Some(high) }, vec![rounded])?;
+    cx.cast(clipped, Element::I64)
+}
+
+/// `(x - zero point) * scale`.
+fn dequantize(cx: &mut NodeCx<'_, '_>, (x, scale, zero): (usize, usize, usize), axis: usize) -> Converted<ValueId> {
+    let x = cx.operand(x)?;
+    let rank = cx.ty(x).shape.len();
+    let scale = cx.operand(scale)?;
+    positive(cx, scale)?;
+    let scale = cx.along_axis(scale, axis, rank)?;
+    let mut steps = cx.cast(x, Element::F32)?;
+    if let Some(zero) = cx.optional(zero) {
+        let zero = cx.along_axis(zero, axis, rank)?;
+        let zero = cx.cast(zero, Element::F32)?;
+        steps = cx.binary(BinaryKind::Sub, steps, zero)?;
+    }
+    cx.binary(BinaryKind::Mul, steps, scale)
+}
+
+/// An operand less its zero point, along an axis, in doubles, which hold the sums of integers exactly.
+fn centred(cx: &mut NodeCx<'_, '_>, position: usize, zero: usize, axis: usize) -> Converted<ValueId> {
+    let x = cx.operand(position)?;
+    let rank = cx.ty(x).shape.len();
+    let x = cx.cast(x, Element::F64)?;
+    if cx.known(zero, "zero point")?.is_none() {
+        return Ok(x);
+    }
+    let zero = cx.operand(zero)?;
+    let zero = cx.along_axis(zero, axis.min(rank.saturating_sub(1)), rank)?;
+    let zero = cx.cast(zero, Element::F64)?;
+    cx.binary(BinaryKind::Sub, x, zero)
+}
+
+/// The same for a matrix whose zero points, if several, are one a row.
+fn centred_rows(cx: &mut NodeCx<'_, '_>, position: usize, zero: usize) -> Converted<ValueId> {
+    let rank = cx.ty(cx.operand(position)?).shape.len();
+    centred(cx, position, zero, rank.saturating_sub(2))
+}
+
+/// The sum times the quotient of scales, in floats as onnxruntime has it, rounded to the output's integers.
+fn requantize(
+    cx: &mut NodeCx<'_, '_>,
+    sum: ValueId,
+    factors: [ValueId; 2],
+    out: (usize, usize),
+    axis: usize,
+) -> Converted<ValueId> {
+    let rank = cx.ty(sum).shape.len();
+    let [a, b] = factors;
+    let factor = cx.binary(BinaryKind::Mul, a, b)?;
+    let factor = cx.along_axis(factor, axis, rank)?;
+    let sum = cx.cast(sum, Element::F32)?;
+    let scaled = cx.binary(BinaryKind::Mul, sum, factor)?;
+    quantize(cx, scaled, out, axis)
+}
+
+fn qlinear_conv(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
+    let (x, w) = (centred(cx, 0, 2, 1)?, centred(cx, 3, 5, 0)?);
+    let bias = match cx.optional(8) {
+        Some(bias) => Some(cx.cast(bias, Element::F64)?),
+        None => None,
+    };
+    let sum = window::conv_of(cx, x, w, bias)?;
+    let scales = [cx.operand(1)?, cx.operand(4)?];
+    let id = requantize(cx, sum, scales, (6, 7), 1)?;
+    cx.define(id);
+    Ok(())
+}
+
+fn qlinear_matmul(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
+    let (a, b) = (centred_rows(cx, 0, 2)?, centred(cx, 3, 5, usize::MAX)?);
+    let product = matrix_product(cx, a, b)?;
+    let (of_a, of_b) = (cx.operand(1)?, cx.operand(4)?);
+    let one = |cx: &NodeCx<'_, '_>, id| matches!(cx.ty(id).shape.as_slice(), [] | [Dim::Fixed(1)]);
+    if !one(cx, of_a) {
+        return Err(Fail::unsupported("a scale for each row; quantize per tensor or per column"));
+    }
+    let last = cx.ty(product).shape.len().saturating_sub(1);
+    let id = requantize(cx, product, [of_a, of_b], (6, 7), last)?;
+    cx.define(id);
+    Ok(())
+}
