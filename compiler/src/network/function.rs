@@ -10,12 +10,54 @@ use tacit_ir::stage::tensor::{Tensor, TensorOp};
 /// An elementwise function over the elements of one value.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Function {
-    /// max(x, 0): what a maximum is made of.
-    Relu,
-    /// x^2: what a product is made of.
-    Square,
+    /// The same function of every element.
+    Scalar(Scalar),
     /// A float graph from `x` to `y`, elementwise; elements of different channels may be treated differently.
     Graph(Box<Graph<Tensor>>),
+}
+
+/// What operations of several encrypted values are made of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Scalar {
+    /// max(x, 0): of a maximum.
+    Relu,
+    /// x^2: of a product.
+    Square,
+    Abs,
+    Sqrt,
+    Exp,
+    Log,
+    Reciprocal,
+    /// 1 above the limit, else 0: of a comparison of the difference, or of a logical operation on the sum.
+    Above(f64),
+    /// 1 at the limit and above.
+    From(f64),
+    /// 1 below the limit.
+    Below(f64),
+    /// 1 at the limit and below.
+    UpTo(f64),
+    /// 1 between the limits.
+    Between(f64, f64),
+}
+
+impl Scalar {
+    fn of(self, x: f64) -> f64 {
+        let indicator = |holds: bool| f64::from(u8::from(holds));
+        match self {
+            Scalar::Relu => x.max(0.0),
+            Scalar::Square => x * x,
+            Scalar::Abs => x.abs(),
+            Scalar::Sqrt => x.max(0.0).sqrt(),
+            Scalar::Exp => x.exp(),
+            Scalar::Log => x.ln(),
+            Scalar::Reciprocal => 1.0 / x,
+            Scalar::Above(limit) => indicator(x > limit),
+            Scalar::From(limit) => indicator(x >= limit),
+            Scalar::Below(limit) => indicator(x < limit),
+            Scalar::UpTo(limit) => indicator(x <= limit),
+            Scalar::Between(low, high) => indicator(low < x && x < high),
+        }
+    }
 }
 
 /// Points that one evaluation of the float interpreter takes at most, times elements.
@@ -34,10 +76,10 @@ impl Function {
 
     /// The values at `points[element]`, all of one number of points, for every element.
     pub(crate) fn values(&self, points: &[Vec<f64>]) -> Result<Vec<Vec<f64>>> {
-        let each = |f: fn(f64) -> f64| Ok(points.iter().map(|own| own.iter().map(|&x| f(x)).collect()).collect());
         let graph = match self {
-            Function::Relu => return each(|x| x.max(0.0)),
-            Function::Square => return each(|x| x * x),
+            Function::Scalar(scalar) => {
+                return Ok(points.iter().map(|own| own.iter().map(|&x| scalar.of(x)).collect()).collect());
+            }
             Function::Graph(graph) => graph,
         };
         let count = points.first().map_or(0, Vec::len);

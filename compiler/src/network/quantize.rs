@@ -216,6 +216,10 @@ impl Quantizer<'_> {
                 operands.insert(value, 0);
             }
         }
+        // Constants are read off any value, with no weights.
+        if let (true, Some((value, _))) = (operands.is_empty(), self.places.iter().flatten().next()) {
+            operands.insert(*value, 0);
+        }
         if operands.is_empty() {
             return Err(Diagnostic::new(Code::NothingToEncrypt, "a layer that depends on no input"));
         }
@@ -285,7 +289,8 @@ impl Quantizer<'_> {
                 return Err(Diagnostic::new(Code::WeightNotFinite, "a weight is not finite"));
             }
             out.start.push(out.column.len() as u32);
-            out.step.push(unit);
+            // A constant has no noise.
+            out.step.push(if range == (0, 0) { 0.0 } else { unit });
             out.offset.push(offset);
             out.ranges.push(range);
         }

@@ -171,14 +171,14 @@ fn without_unread(network: &Network) -> (Network, u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::function::Function;
+    use super::super::function::{Function, Scalar};
     use super::*;
     use tacit_ir::graph::Loc;
 
     fn relu(rows: Vec<Row>, first_atom: u32) -> Activation {
         let elements = (0..rows.len() as u32).collect();
         let width = rows.len();
-        Activation { rows, elements, width, function: Function::Relu, first_atom, loc: Loc::Unknown }
+        Activation { rows, elements, width, function: Function::Scalar(Scalar::Relu), first_atom, loc: Loc::Unknown }
     }
 
     fn row(terms: &[(u32, f64)], constant: f64) -> Row {

@@ -5,7 +5,7 @@
 //! becomes one table; it becomes atoms where an affine operation or a maximum reads it. The matrix of an affine operation
 //! is found by evaluating it in floats on unit vectors, so each operation is defined once, in the interpreter.
 
-use super::function::Function;
+use super::function::{Function, Scalar};
 use super::rows::{Combiner, Row};
 use crate::copier::Copier;
 use std::collections::BTreeMap;
@@ -117,8 +117,22 @@ enum Class {
     Affine,
     Elementwise,
     Maximum,
-    Product,
+    /// Of pairs of elements.
+    Pairwise(Pairwise),
+    /// `outer(sum of inner(x))`.
+    SumOf(Scalar, Option<Scalar>),
     Other,
+}
+
+/// What is computed of two encrypted elements.
+#[derive(Clone, Copy, Debug)]
+enum Pairwise {
+    Product,
+    Quotient,
+    /// A function of `a + sign * b`.
+    OfSum(f64, Scalar),
+    /// The second where the first holds, else the third.
+    Choice,
 }
 
 /// Elements of one row.
@@ -144,15 +158,42 @@ fn class(op: &TensorOp, encrypted: usize) -> Class {
         | TensorOp::Binary { kind: BinaryKind::Add | BinaryKind::Sub }
         | TensorOp::Reduce { kind: ReduceKind::Sum | ReduceKind::Mean, .. } => Class::Affine,
         TensorOp::Binary { kind: BinaryKind::Mul } if encrypted == 1 => Class::Affine,
-        TensorOp::Binary { kind: BinaryKind::Mul } => Class::Product,
+        TensorOp::Binary { kind: BinaryKind::Mul } => Class::Pairwise(Pairwise::Product),
+        TensorOp::Binary { kind } if encrypted == 2 && pairwise(*kind).is_some() => {
+            pairwise(*kind).map_or(Class::Other, Class::Pairwise)
+        }
+        TensorOp::Where {} if encrypted > 1 => Class::Pairwise(Pairwise::Choice),
+        TensorOp::Reduce { kind: ReduceKind::L1, .. } => Class::SumOf(Scalar::Abs, None),
+        TensorOp::Reduce { kind: ReduceKind::SumSquare, .. } => Class::SumOf(Scalar::Square, None),
+        TensorOp::Reduce { kind: ReduceKind::L2, .. } => Class::SumOf(Scalar::Square, Some(Scalar::Sqrt)),
+        TensorOp::Reduce { kind: ReduceKind::LogSumExp, .. } => Class::SumOf(Scalar::Exp, Some(Scalar::Log)),
         TensorOp::Binary { kind: BinaryKind::Max | BinaryKind::Min } if encrypted == 2 => Class::Maximum,
         TensorOp::Pool { kind: PoolKind::Max, .. } => Class::Maximum,
         TensorOp::Reduce { kind: ReduceKind::Max | ReduceKind::Min, .. } => Class::Maximum,
-        TensorOp::Unary { .. } | TensorOp::Clip { .. } | TensorOp::Where {} | TensorOp::Binary { .. } => {
-            Class::Elementwise
-        }
+        TensorOp::Unary { .. }
+        | TensorOp::Clip { .. }
+        | TensorOp::Where {}
+        | TensorOp::Binary { .. }
+        | TensorOp::Cast { to: Element::I64 | Element::Bool } => Class::Elementwise,
         _ => Class::Other,
     }
+}
+
+/// How two encrypted values are divided, compared (by their difference) or, as booleans, combined (by their sum).
+fn pairwise(kind: BinaryKind) -> Option<Pairwise> {
+    use BinaryKind as K;
+    use Scalar::{Above, Between, From};
+    Some(match kind {
+        K::Div => Pairwise::Quotient,
+        K::Greater => Pairwise::OfSum(-1.0, Above(0.0)),
+        K::GreaterOrEqual => Pairwise::OfSum(-1.0, From(0.0)),
+        K::Less => Pairwise::OfSum(-1.0, Scalar::Below(0.0)),
+        K::LessOrEqual => Pairwise::OfSum(-1.0, Scalar::UpTo(0.0)),
+        K::And => Pairwise::OfSum(1.0, Above(1.5)),
+        K::Or => Pairwise::OfSum(1.0, Above(0.5)),
+        K::Xor => Pairwise::OfSum(1.0, Between(0.5, 1.5)),
+        _ => return None,
+    })
 }
 
 impl Tracer<'_> {
@@ -191,7 +232,7 @@ impl Tracer<'_> {
         );
         match (class(op, encrypted.len()), same_source) {
             // Whatever is elementwise over one source stays one function of it.
-            (Class::Affine | Class::Elementwise | Class::Maximum | Class::Product, Some(source))
+            (Class::Affine | Class::Elementwise | Class::Maximum | Class::Pairwise(_), Some(source))
                 if elementwise
                     && (pending || !matches!(class(op, encrypted.len()), Class::Affine))
                     && !affine_division =>
@@ -202,9 +243,17 @@ impl Tracer<'_> {
             (Class::Elementwise, _) if affine_division && encrypted.len() == 1 => self.affine(id, encrypted),
             (Class::Affine, _) => self.affine(id, encrypted),
             (Class::Maximum, _) => self.maximum(id, op, encrypted),
-            (Class::Product, _) => self.product(encrypted),
-            _ => Err(Diagnostic::new(Code::VariantUnsupported, format!("`{}` cannot run encrypted here", op.name()))
-                .help("elementwise operations of one encrypted value, affine ones, maxima and products can")),
+            (Class::Pairwise(how), _) => self.pairs(id, how),
+            (Class::SumOf(inner, outer), _) => self.sum_of(id, encrypted, inner, outer),
+            _ => {
+                let name = match op {
+                    TensorOp::Binary { kind } => kind.as_str(),
+                    op => op.name(),
+                };
+                Err(Diagnostic::new(Code::VariantUnsupported, format!("`{name}` cannot run encrypted here")).help(
+                    "elementwise operations of one encrypted value can, affine ones, maxima, products, quotients and comparisons",
+                ))
+            }
         }
     }
 
@@ -374,7 +423,7 @@ impl Tracer<'_> {
                 differences.extend(set.chunks_exact(2).map(|pair| pair[0].minus(&pair[1])));
             }
             let loc = self.graph.loc(id).clone();
-            let mut gains = self.add_layer(differences, Function::Relu, loc)?.into_iter();
+            let mut gains = self.add_layer(differences, Function::Scalar(Scalar::Relu), loc)?.into_iter();
             for set in &mut sets {
                 let mut next = Vec::with_capacity(set.len().div_ceil(2));
                 for pair in set.chunks(2) {
@@ -393,22 +442,122 @@ impl Tracer<'_> {
         Ok(Traced::Affine(sets.into_iter().flatten().collect()))
     }
 
-    /// `ab = ((a+b)^2 - (a-b)^2) / 4`.
-    fn product(&mut self, encrypted: &[ValueId]) -> Result<Traced> {
-        let [a, b] = encrypted else {
-            return Err(Diagnostic::internal("a product of other than two operands"));
+    /// The rows of an operand that may be constant, one for each element of the result.
+    fn broadcast_rows(&mut self, id: ValueId, operand: ValueId) -> Result<Vec<Row>> {
+        let rows = if matches!(self.known.get(&operand), Some(Traced::Constant)) {
+            let values = self.evaluate_alone(operand, &BTreeMap::new())?;
+            values.into_iter().map(|constant| Row { terms: Vec::new(), constant }).collect()
+        } else {
+            self.rows(operand)?
         };
-        let loc = self.graph.loc(*b).clone();
-        let (a, b) = (self.rows(*a)?, self.rows(*b)?);
-        if a.len() != b.len() {
-            return Err(Diagnostic::new(Code::VariantUnsupported, "a product of encrypted values of different shapes"));
+        let (own, out) = (&self.graph.node(operand).ty, &self.graph.node(id).ty);
+        Ok(broadcast_elements(own, out).into_iter().map(|at| rows[at].clone()).collect())
+    }
+
+    fn pairs(&mut self, id: ValueId, how: Pairwise) -> Result<Traced> {
+        let loc = self.graph.loc(id).clone();
+        let operands = self.graph.node(id).operands.clone();
+        let rows = operands.iter().map(|operand| self.broadcast_rows(id, *operand)).collect::<Result<Vec<_>>>()?;
+        let sums = |a: &[Row], b: &[Row], sign: f64| -> Vec<Row> {
+            let one = |(a, b): (&Row, &Row)| Combiner::default().combine([(a, 1.0), (b, sign)], 0.0);
+            a.iter().zip(b).map(one).collect()
+        };
+        let found = match (how, rows.as_slice()) {
+            (Pairwise::Product, [a, b]) => self.product(a, b, &loc)?,
+            (Pairwise::Quotient, [a, b]) => {
+                let inverse = self.add_layer(b.clone(), Function::Scalar(Scalar::Reciprocal), loc.clone())?;
+                self.product(a, &inverse, &loc)?
+            }
+            (Pairwise::OfSum(sign, scalar), [a, b]) => {
+                self.add_layer(sums(a, b, sign), Function::Scalar(scalar), loc)?
+            }
+            (Pairwise::Choice, [condition, a, b]) => {
+                let gain = self.product(condition, &sums(a, b, -1.0), &loc)?;
+                sums(&gain, b, 1.0)
+            }
+            _ => return Err(Diagnostic::internal("an operation of another number of operands")),
+        };
+        Ok(Traced::Affine(found))
+    }
+
+    /// `ab = ((a+b)^2 - (a-b)^2) / 4`; a product with a constant needs no table.
+    fn product(&mut self, a: &[Row], b: &[Row], loc: &Loc) -> Result<Vec<Row>> {
+        let constant = |rows: &[Row]| rows.iter().all(|row| row.terms.is_empty());
+        let pairs: Vec<(&Row, &Row)> = a.iter().zip(b).collect();
+        if constant(a) || constant(b) {
+            let scaled = |(a, b): (&Row, &Row)| {
+                let (row, factor) = if a.terms.is_empty() { (b, a.constant) } else { (a, b.constant) };
+                Combiner::default().combine([(row, factor)], 0.0)
+            };
+            return Ok(pairs.into_iter().map(scaled).collect());
         }
-        let pairs: Vec<(&Row, &Row)> = a.iter().zip(&b).collect();
         let signed =
             |sign: f64| pairs.iter().map(|(a, b)| Combiner::default().combine([(*a, 1.0), (*b, sign)], 0.0)).collect();
-        let sums = self.add_layer(signed(1.0), Function::Square, loc.clone())?;
-        let differences = self.add_layer(signed(-1.0), Function::Square, loc)?;
+        let sums = self.add_layer(signed(1.0), Function::Scalar(Scalar::Square), loc.clone())?;
+        let differences = self.add_layer(signed(-1.0), Function::Scalar(Scalar::Square), loc.clone())?;
         let rows = sums.iter().zip(&differences).map(|(s, d)| self.sums.combine([(s, 0.25), (d, -0.25)], 0.0));
-        Ok(Traced::Affine(rows.collect()))
+        Ok(rows.collect())
+    }
+
+    /// A reduction that is a function of a sum of functions.
+    fn sum_of(&mut self, id: ValueId, encrypted: &[ValueId], inner: Scalar, outer: Option<Scalar>) -> Result<Traced> {
+        let [operand] = encrypted else { return Err(Diagnostic::internal("a reduction of several values")) };
+        // Every reduction of one element alone is 1 where that is 1 and the others vanish, but for the exponential's.
+        let (rest, raised, seen) = if inner == Scalar::Exp { (-1e30, 0.0, 0.0) } else { (0.0, 1.0, 1.0) };
+        let mut members = vec![Vec::new(); size(&self.graph.node(id).ty)];
+        self.each_raised(id, encrypted, *operand, (rest, raised), |element, row| {
+            for (output, _) in row.iter().enumerate().filter(|(_, value)| **value == seen) {
+                members[output].push(element);
+            }
+            Ok(())
+        })?;
+        let loc = self.graph.loc(id).clone();
+        let rows = self.rows(*operand)?;
+        let values = self.add_layer(rows, Function::Scalar(inner), loc.clone())?;
+        let sum = |own: &Vec<usize>| Combiner::default().combine(own.iter().map(|at| (&values[*at], 1.0)), 0.0);
+        let sums: Vec<Row> = members.iter().map(sum).collect();
+        Ok(Traced::Affine(match outer {
+            Some(outer) => self.add_layer(sums, Function::Scalar(outer), loc)?,
+            None => sums,
+        }))
+    }
+}
+
+/// Which element of an operand each element of the result reads, as numpy broadcasts; of one row.
+fn broadcast_elements(own: &TensorType, out: &TensorType) -> Vec<usize> {
+    let sizes = |ty: &TensorType| -> Vec<usize> {
+        ty.shape.iter().map(|dim| if let Dim::Fixed(size) = dim { *size } else { 1 }).collect()
+    };
+    let (own, out) = (sizes(own), sizes(out));
+    let missing = out.len().saturating_sub(own.len());
+    let element = |flat: usize| {
+        let (mut rest, mut at, mut stride) = (flat, 0, 1);
+        for axis in (0..out.len()).rev() {
+            let place = rest % out[axis].max(1);
+            rest /= out[axis].max(1);
+            if let Some(size) = axis.checked_sub(missing).and_then(|axis| own.get(axis)) {
+                at += if *size == 1 { 0 } else { place * stride };
+                stride *= size;
+            }
+        }
+        at
+    };
+    (0..out.iter().product()).map(element).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_are_broadcast_as_numpy_does() {
+        let ty = |sizes: &[usize]| TensorType {
+            element: Element::F32,
+            shape: std::iter::once(Dim::Batch).chain(sizes.iter().map(|size| Dim::Fixed(*size))).collect(),
+        };
+        assert_eq!(broadcast_elements(&ty(&[2, 1]), &ty(&[2, 3])), [0, 0, 0, 1, 1, 1]);
+        assert_eq!(broadcast_elements(&ty(&[1, 3]), &ty(&[2, 3])), [0, 1, 2, 0, 1, 2]);
+        let vector = TensorType { element: Element::F32, shape: vec![Dim::Fixed(3)] };
+        assert_eq!(broadcast_elements(&vector, &ty(&[2, 3])), [0, 1, 2, 0, 1, 2]);
     }
 }

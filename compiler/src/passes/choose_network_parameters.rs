@@ -319,7 +319,10 @@ impl Judge {
     fn new(graph: &Graph<Circuit>, cx: &PassCx<'_>) -> Self {
         // The typical deviation of a value on the torus.
         let spread = |id: ValueId| match (&graph.node(id).op, &graph.node(id).ty) {
-            (CircuitOp::Affine { spread, .. }, CircuitType::Lwe { log2_unit, .. }) => spread * log2_unit.0.exp2(),
+            (CircuitOp::Affine { spread, .. }, CircuitType::Lwe { log2_unit, .. }) if *spread > 0.0 => {
+                spread * log2_unit.0.exp2()
+            }
+            // Of constants, whose noise is not read.
             _ => 0.25,
         };
         // The quantile of the failure probability, shared among so many values.
