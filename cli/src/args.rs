@@ -37,7 +37,7 @@ pub enum Command {
     #[command(after_help = "Example: tacit client-artifact model.tacit -o client.tacit")]
     ClientArtifact(ClientArtifact),
     /// Show what an artifact holds: regimes, counts, noise, sizes, predicted time.
-    #[command(after_help = "Example: tacit inspect model.tacit --json")]
+    #[command(after_help = "Examples: tacit inspect model.tacit --json; tacit inspect model.onnx --toml > model.toml")]
     Inspect(Inspect),
     /// Measure what primitives cost on this machine, for `compile` to choose parameters by.
     #[command(
@@ -68,7 +68,7 @@ pub enum Command {
 /// `tacit compile`.
 #[derive(Debug, ClapArgs)]
 pub struct Compile {
-    /// The ONNX model.
+    /// The model: ONNX, or TOML (`spec/model-toml.md`) when the name ends in .toml.
     pub model: PathBuf,
     /// Where to write the artifact.
     #[arg(short, long)]
@@ -223,8 +223,11 @@ pub struct Profile {
 /// `tacit inspect`.
 #[derive(Debug, ClapArgs)]
 pub struct Inspect {
-    /// The artifact or client artifact.
+    /// The artifact or client artifact; with --toml a model.
     pub artifact: PathBuf,
+    /// Print a model as one in TOML, which compiles to the same circuit.
+    #[arg(long, conflicts_with_all = ["json", "ir", "report"])]
+    pub toml: bool,
     /// As JSON.
     #[arg(long)]
     pub json: bool,

@@ -4,6 +4,7 @@ mod compile;
 mod demo;
 mod engine;
 mod inspect;
+mod models;
 mod options;
 mod predict;
 mod profile;

@@ -6,11 +6,12 @@ mod table;
 
 use crate::files;
 use indexmap::IndexMap;
+use safetensors::{Dtype, SafeTensors};
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read, Write};
 use std::path::Path;
 use tacit_ir::diag::{Code, Diagnostic, Result};
-use tacit_ir::interp::tensor::TensorValue;
+use tacit_ir::interp::tensor::{Data, TensorValue};
 use tacit_ir::stage::tensor::TensorType;
 
 /// Bytes one array may take.
@@ -36,6 +37,36 @@ pub fn read_npy(path: &Path) -> Result<TensorValue> {
 /// What is wrong with it.
 pub fn parse_npy(bytes: &[u8]) -> std::result::Result<TensorValue, String> {
     npy::parse(bytes)
+}
+
+/// All tensors of a .safetensors file, by name; floats of 16 bits are widened.
+///
+/// # Errors
+/// [`Code::FileUnreadable`], [`Code::DataUnreadable`].
+pub fn read_safetensors(path: &Path) -> Result<BTreeMap<String, TensorValue>> {
+    let bytes = files::read(path)?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|why| unreadable(path, why))?;
+    let mut arrays = BTreeMap::new();
+    for (name, view) in file.tensors() {
+        let bytes = view.data();
+        let data = match view.dtype() {
+            Dtype::F32 => Data::F32(bytes.as_chunks().0.iter().map(|x| f32::from_le_bytes(*x)).collect()),
+            Dtype::F64 => Data::F64(bytes.as_chunks().0.iter().map(|x| f64::from_le_bytes(*x)).collect()),
+            Dtype::F16 => {
+                Data::F32(bytes.as_chunks().0.iter().map(|x| half::f16::from_le_bytes(*x).to_f32()).collect())
+            }
+            Dtype::BF16 => {
+                Data::F32(bytes.as_chunks().0.iter().map(|x| half::bf16::from_le_bytes(*x).to_f32()).collect())
+            }
+            Dtype::I64 => Data::I64(bytes.as_chunks().0.iter().map(|x| i64::from_le_bytes(*x)).collect()),
+            Dtype::I32 => Data::I64(bytes.as_chunks().0.iter().map(|x| i64::from(i32::from_le_bytes(*x))).collect()),
+            Dtype::I8 => Data::I64(bytes.iter().map(|x| i64::from(*x as i8)).collect()),
+            Dtype::U8 => Data::I64(bytes.iter().map(|x| i64::from(*x)).collect()),
+            other => return Err(unreadable(path, format!("tensor `{name}` has the type {other:?}"))),
+        };
+        arrays.insert(name, TensorValue { shape: view.shape().to_vec(), data });
+    }
+    Ok(arrays)
 }
 
 /// All arrays of an .npz file, by name.

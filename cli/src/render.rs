@@ -29,6 +29,13 @@ impl miette::Diagnostic for Rendered {
     fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
         Some(Box::new(self.0.code))
     }
+    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
+        self.0.excerpt.as_ref().map(|excerpt| &excerpt.source as &dyn miette::SourceCode)
+    }
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = miette::LabeledSpan> + '_>> {
+        let excerpt = self.0.excerpt.as_ref()?;
+        Some(Box::new(std::iter::once(miette::LabeledSpan::underline(excerpt.span.clone()))))
+    }
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
         let more = format!("`tacit explain {}` says more", self.0.code);
         Some(Box::new(match &self.0.help {

@@ -238,6 +238,9 @@ macro_rules! define_ops {
         impl $Ops {
             /// Every operation's name in the text form, in declaration order.
             pub const NAMES: &'static [&'static str] = &[$($text),*];
+            /// The Rust types of each operation's attributes, in declaration order.
+            pub const FIELDS: &'static [(&'static str, &'static [(&'static str, &'static str)])] =
+                &[$(($text, &[$((stringify!($field), stringify!($ty))),*])),*];
         }
 
         impl $crate::attr::OpSet for $Ops {

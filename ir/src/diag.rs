@@ -49,6 +49,7 @@ codes! {
     ModelTooLarge = "E0004", Input, "the model is over a limit of the importer";
     OutputUnwritable = "E0005", Input, "an output cannot be written";
     DataUnreadable = "E0006", Input, "a data file is not a readable array or table";
+    TomlInvalid = "E0007", Input, "a mistake in a model written in TOML";
     GraphCyclic = "E0010", Input, "the graph has a cycle or its nodes are out of order";
     ValueUndefined = "E0011", Input, "a node or output refers to a value that nothing defines";
     AttributeInvalid = "E0012", Input, "a node has a missing, mistyped or contradictory attribute";
@@ -90,6 +91,15 @@ impl fmt::Display for Code {
     }
 }
 
+/// A place in a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Excerpt {
+    /// The whole text.
+    pub source: String,
+    /// Bytes of it.
+    pub span: std::ops::Range<usize>,
+}
+
 /// One error with everything a reader needs to act on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
@@ -103,12 +113,14 @@ pub struct Diagnostic {
     pub notes: Vec<String>,
     /// What to do.
     pub help: Option<String>,
+    /// The place in a text that the user wrote.
+    pub excerpt: Option<Box<Excerpt>>,
 }
 
 impl Diagnostic {
     /// A diagnostic with a message and nothing else yet.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Diagnostic { code, message: message.into(), place: None, notes: Vec::new(), help: None }
+        Diagnostic { code, message: message.into(), place: None, notes: Vec::new(), help: None, excerpt: None }
     }
     /// Says where; keeps an earlier, more precise place.
     #[must_use]
@@ -120,6 +132,12 @@ impl Diagnostic {
     #[must_use]
     pub fn note(mut self, note: impl Into<String>) -> Self {
         self.notes.push(note.into());
+        self
+    }
+    /// Shows where in a text it is.
+    #[must_use]
+    pub fn within(mut self, source: &str, span: std::ops::Range<usize>) -> Self {
+        self.excerpt = Some(Box::new(Excerpt { source: source.to_owned(), span }));
         self
     }
     /// Says what to do.

@@ -58,6 +58,8 @@ pub enum Loc {
         /// The ONNX operation.
         op: String,
     },
+    /// A layer or input of a model in TOML.
+    Toml(String),
     /// A line of IR text, counted from 1.
     Line(usize),
     /// Made by a pass.
@@ -69,6 +71,7 @@ impl fmt::Display for Loc {
         match self {
             Loc::Unknown => f.write_str("unknown place"),
             Loc::Onnx { index, name, op } => write!(f, "node {index} \"{name}\" ({op})"),
+            Loc::Toml(name) => write!(f, "layer `{name}`"),
             Loc::Line(line) => write!(f, "line {line}"),
             Loc::Pass(pass) => write!(f, "made by {pass}"),
         }

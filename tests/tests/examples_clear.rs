@@ -30,7 +30,7 @@ fn the_circuit_on_clear_integers_equals_onnxruntime() {
         let layout = &codec.spec().layout;
         let results: Vec<Vec<Vec<u64>>> =
             batch.rows.iter().map(|row| plan::evaluate(circuit, layout, &row.inputs()).unwrap()).collect();
-        let outputs = codec.decode(&results, &BTreeMap::new()).unwrap();
+        let outputs = codec.decode(&results, &batch.passed).unwrap();
         let difference = difference(&outputs, &example.expected);
         assert_eq!(difference.labels, 0, "{}", example.name);
         let scale = example.scale();

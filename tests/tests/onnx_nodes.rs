@@ -1,4 +1,5 @@
-//! ONNX's own backend node tests through the importer and the float interpreter.
+//! ONNX's own backend node tests through the importer and the float interpreter. `spec/onnx-node-tests.md` is what they said of
+//! each operator; `TACIT_UPDATE_SPEC=1` writes it anew.
 //!
 //! `TACIT_ONNX_NODES` names a folder that `python tests/onnx_nodes.py FOLDER` wrote; without it nothing is tested. What the
 //! importer refuses as unsupported is counted, and every other difference from the expected outputs fails.
@@ -6,7 +7,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the counts are what a run is for")]
 
 use onnx_protobuf::{GraphProto, Message, ModelProto, TensorProto, ValueInfoProto};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tacit_compiler::frontend::onnx;
 use tacit_ir::diag::{Code, Diagnostic};
@@ -133,15 +134,19 @@ fn node_tests_pass_or_are_unsupported() {
     folders.retain(|folder| folder.join("model.onnx").exists());
     folders.sort();
     let (mut passed, mut folded, mut unsupported, mut failed) = (0, 0, Vec::new(), Vec::new());
-    let mut operators = BTreeSet::new();
+    let mut operators: BTreeMap<String, Tests> = BTreeMap::new();
     for folder in &folders {
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
-        match (outcome(folder), KNOWN.iter().find(|(known, _)| *known == name)) {
+        let outcome = outcome(folder);
+        let own = operators.entry(operator(folder, &name)).or_default();
+        match &outcome {
+            Outcome::Passed(_) => own.passed += 1,
+            Outcome::Unsupported | Outcome::Failed(_) => own.refused.push(name.clone()),
+        }
+        match (outcome, KNOWN.iter().find(|(known, _)| *known == name)) {
             (Outcome::Passed(varied), None) => {
                 passed += 1;
                 folded += usize::from(!varied);
-                let model: ModelProto = read(&folder.join("model.onnx"));
-                operators.extend(model.graph.node.iter().map(|node| node.op_type.clone()));
             }
             (Outcome::Passed(_), Some(_)) => failed.push(format!("{name}: is listed, but passes")),
             (Outcome::Unsupported, _) => unsupported.push(name),
@@ -150,7 +155,6 @@ fn node_tests_pass_or_are_unsupported() {
         }
     }
     println!("unsupported: {}", unsupported.join(" "));
-    println!("operators: {}", operators.into_iter().collect::<Vec<_>>().join(" "));
     println!(
         "{passed} passed ({folded} only with every input constant), {} unsupported, {} failed",
         unsupported.len(),
@@ -158,4 +162,46 @@ fn node_tests_pass_or_are_unsupported() {
     );
     assert!(failed.is_empty(), "{} of {} tests:\n{}", failed.len(), folders.len(), failed.join("\n"));
     assert!(passed > 0, "no tests in the folder");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../spec/onnx-node-tests.md");
+    let table = table(&operators, passed, unsupported.len());
+    if std::env::var_os("TACIT_UPDATE_SPEC").is_some() {
+        std::fs::write(&path, &table).unwrap();
+    }
+    assert!(std::fs::read_to_string(&path).unwrap() == table, "{} is out of date", path.display());
+}
+
+/// The node tests of an operator.
+#[derive(Default)]
+struct Tests {
+    passed: usize,
+    refused: Vec<String>,
+}
+
+/// The operator that a test is about: of its only node, or of the model that it expands, by the test's name.
+fn operator(folder: &Path, name: &str) -> String {
+    let model: ModelProto = read(&folder.join("model.onnx"));
+    match model.graph.node.as_slice() {
+        [only] => only.op_type.clone(),
+        _ if name.ends_with("_expanded") => "(functions, expanded)".to_owned(),
+        _ => "(several)".to_owned(),
+    }
+}
+
+fn table(operators: &BTreeMap<String, Tests>, passed: usize, refused: usize) -> String {
+    let mut out = format!(
+        "# ONNX's node tests by operator\n\nWritten by the test `onnx_nodes` (`tests/tests/onnx_nodes.rs`): {passed} tests pass, {refused} are refused, none differs.\nOperators of which no test passes are listed at the end. What a refusal says names the node and what could be done.\n\n| operator | passed | refused |\n| --- | --- | --- |\n"
+    );
+    for (operator, Tests { passed, refused }) in operators.iter().filter(|(_, tests)| tests.passed > 0) {
+        let short = |name: &String| name.trim_start_matches("test_").to_owned();
+        let names: Vec<String> = refused.iter().take(12).map(short).collect();
+        let more = if refused.len() > names.len() {
+            format!(" and {} more", refused.len() - names.len())
+        } else {
+            String::new()
+        };
+        out += &format!("| {operator} | {passed} | {}{more} |\n", names.join(", "));
+    }
+    let none: Vec<&str> =
+        operators.iter().filter(|(_, tests)| tests.passed == 0).map(|(name, _)| name.as_str()).collect();
+    out + &format!("\nRefused altogether: {}.\n", none.join(", "))
 }

@@ -1,6 +1,6 @@
 //! `tacit compile`.
 
-use super::{options, say, spinner};
+use super::{models, options, say, spinner};
 use crate::args::Compile;
 use crate::{data, files};
 use std::collections::BTreeMap;
@@ -12,10 +12,9 @@ use tacit_ir::diag::Result;
 
 pub(super) fn run(args: &Compile) -> Result<()> {
     let start = Instant::now();
-    let options = options::read(&args.spec, &args.set)?;
+    let options = options::read(Some(&args.model), &args.spec, &args.set)?;
     let bar = spinner("compiling");
-    let bytes = files::read(&args.model)?;
-    let model = onnx::import(&bytes, &onnx::ImportLimits::default()).map_err(|why| files::within(why, &args.model))?;
+    let model = models::read(&args.model)?;
     let calibration = match &args.calibration {
         None => BTreeMap::new(),
         Some(path) => data::read_inputs(path, &onnx::inputs(&model))?,

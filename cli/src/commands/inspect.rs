@@ -9,6 +9,10 @@ use tacit_ir::cost::CostProfile;
 use tacit_ir::diag::{Code, Diagnostic, Result};
 
 pub(super) fn run(args: &Inspect) -> Result<()> {
+    if args.toml {
+        say(tacit_compiler::frontend::toml::write(&super::models::read(&args.artifact)?).trim_end());
+        return Ok(());
+    }
     let artifact = load(&args.artifact)?;
     if let Some(stage) = &args.ir {
         let found = artifact.text.iter().find(|(name, _)| name == stage);

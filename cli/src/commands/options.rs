@@ -2,16 +2,20 @@
 
 use crate::files;
 use serde_json::{Map, Value};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tacit_compiler::options::Options;
 use tacit_ir::diag::{Code, Diagnostic, Result};
-use toml_edit::{Document, Item};
+use toml_edit::{Document, Item, TableLike};
 
-/// Options of files, each overriding those before it, overridden by settings.
-pub(super) fn read(specs: &[PathBuf], settings: &[String]) -> Result<Options> {
+/// Options of a model in TOML, and of files, each overriding those before it, overridden by settings.
+pub(super) fn read(model: Option<&Path>, specs: &[PathBuf], settings: &[String]) -> Result<Options> {
     let mut object = Map::new();
+    if let Some(model) = model.filter(|path| super::models::is_toml(path)) {
+        let found = parse(&files::read_text(model)?, Some("options")).map_err(|why| files::within(why, model))?;
+        object.extend(found);
+    }
     for path in specs {
-        object.extend(parse(&files::read_text(path)?).map_err(|why| files::within(why, path))?);
+        object.extend(parse(&files::read_text(path)?, None).map_err(|why| files::within(why, path))?);
     }
     for setting in settings {
         let expected = || invalid(format!("--set {setting}: expected key=value"));
@@ -43,8 +47,8 @@ fn check(key: &str, value: &Value) -> std::result::Result<(), String> {
     options.check()
 }
 
-/// The settings of a TOML file: plain values at its top, each checked where it stands.
-fn parse(text: &str) -> Result<Map<String, Value>> {
+/// The settings of a TOML file: plain values at its top, or in one of its tables, each checked where it stands.
+fn parse(text: &str, within: Option<&str>) -> Result<Map<String, Value>> {
     let at = |offset: usize| {
         let before = text.get(..offset).unwrap_or(text);
         let column = before.chars().rev().take_while(|&c| c != '\n').count() + 1;
@@ -52,9 +56,16 @@ fn parse(text: &str) -> Result<Map<String, Value>> {
     };
     let document = Document::parse(text)
         .map_err(|why| invalid(why.message().to_owned()).at(at(why.span().map_or(0, |span| span.start))))?;
+    let table: &dyn TableLike = match within {
+        None => document.as_table(),
+        Some(name) => match document.get(name) {
+            None => return Ok(Map::new()),
+            Some(item) => item.as_table_like().ok_or_else(|| invalid(format!("`{name}` is a table")))?,
+        },
+    };
     let mut object = Map::new();
-    for (name, item) in document.iter() {
-        let key = document.as_table().key(name);
+    for (name, item) in table.iter() {
+        let key = table.key(name);
         let start = key.and_then(|key| key.span()).or_else(|| item.span()).map_or(0, |span| span.start);
         let value = plain(item).and_then(|value| check(name, &value).map(|()| value));
         object.insert(name.to_owned(), value.map_err(|why| invalid(format!("`{name}`: {why}")).at(at(start)))?);
@@ -90,7 +101,7 @@ mod tests {
 
     fn read_text(text: &str, settings: &[&str]) -> Result<Options> {
         let settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
-        read(&[file(text).path().to_owned()], &settings)
+        read(None, &[file(text).path().to_owned()], &settings)
     }
 
     #[test]
@@ -105,7 +116,7 @@ mod tests {
             ..Options::default()
         };
         assert_eq!(options, expected);
-        assert_eq!(read(&[], &[]).unwrap(), Options::default());
+        assert_eq!(read(None, &[], &[]).unwrap(), Options::default());
     }
 
     #[test]
@@ -129,7 +140,7 @@ mod tests {
             assert!(why.message.contains(message), "{text:?}: {why}");
             assert!(why.help.as_ref().is_some_and(|help| help.contains("encoding, failure-bits")), "{why}");
         }
-        assert_eq!(read(&["no such file".into()], &[]).unwrap_err().code, Code::FileUnreadable);
-        assert_eq!(read(&[], &["tables".to_owned()]).unwrap_err().code, Code::OptionInvalid);
+        assert_eq!(read(None, &["no such file".into()], &[]).unwrap_err().code, Code::FileUnreadable);
+        assert_eq!(read(None, &[], &["tables".to_owned()]).unwrap_err().code, Code::OptionInvalid);
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn opt(args: &Opt) -> Result<()> {
     } else {
         args.passes.iter().map(String::as_str).collect()
     };
-    let options = options::read(&[], &args.set)?;
+    let options = options::read(None, &[], &args.set)?;
     let calibration = BTreeMap::new();
     let mut cx = PassCx::new(&options, &calibration);
     let driver = DriverOptions { print_after: args.print_after.clone(), stop_after: args.stop_after.clone() };

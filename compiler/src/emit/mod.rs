@@ -146,7 +146,7 @@ impl Emitter<'_> {
             self.tolerance = self.tolerance.min(noise.map_or(f64::INFINITY, |noise| noise.0.exp2()));
             self.lwe_results.push(ranges.len() as u32);
             let middles = self.middles(source)?;
-            let offset = offset.iter().zip(step).zip(middles).map(|((o, s), middle)| o + s * middle as f64).collect();
+            let offset = offset.iter().zip(step).zip(middles).map(|((o, s), middle)| o + s * middle).collect();
             let vector = self.vector(source, Reader::Client)?;
             self.plan.network.results.push(vector);
             let scale = Scale::Torus { unit };

@@ -54,8 +54,8 @@ impl Emitter<'_> {
     }
 
     /// The middle of each element's interval.
-    pub(super) fn middles(&self, id: ValueId) -> Result<Vec<i64>> {
-        Ok(self.lwe(id)?.0.iter().map(|&(low, high)| low + (high - low) / 2).collect())
+    pub(super) fn middles(&self, id: ValueId) -> Result<Vec<f64>> {
+        Ok(self.lwe(id)?.0.iter().map(|&(low, high)| (low as f64 + high as f64) / 2.0).collect())
     }
 
     /// The layer that makes a value for a reader.
@@ -74,10 +74,10 @@ impl Emitter<'_> {
             CircuitOp::Affine { start, column, weight, .. } => {
                 let operands = node.operands.iter().map(|id| self.vector(*id, Reader::Sum)).collect::<Result<_>>()?;
                 let (_, unit) = self.lwe(id)?;
-                let middle = |middle: i64| match reader {
+                let middle = |middle: f64| match reader {
                     Reader::Sum => 0,
-                    Reader::Table => torus(0.25 - middle as f64 * unit),
-                    Reader::Client => torus(-(middle as f64) * unit),
+                    Reader::Table => torus(0.25 - middle * unit),
+                    Reader::Client => torus(-middle * unit),
                 };
                 let constant = self.middles(id)?.into_iter().map(middle).collect();
                 let narrow = |w: &i64| {
@@ -203,7 +203,7 @@ impl Emitter<'_> {
         for (element, middle) in middles.into_iter().enumerate() {
             let value = |slot: u32| {
                 let turns = f64::from(slot) / f64::from(2 * n) - 0.25;
-                let argument = middle + (turns / argument_unit).round() as i64;
+                let argument = (middle + turns / argument_unit).round() as i64;
                 let entry = look_up(argument, low[element], stride[element], &tables[table[element] as usize]);
                 torus(entry as f64 * unit)
             };

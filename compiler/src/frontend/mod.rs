@@ -1,3 +1,4 @@
 //! Front ends: model files to float graphs.
 
 pub mod onnx;
+pub mod toml;

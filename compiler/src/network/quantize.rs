@@ -1,7 +1,8 @@
 //! Post-training quantization: a traced network to the integer stage.
 //!
 //! Inputs become codes of a uniform grid over the range they have on the calibration rows; values outside saturate at its
-//! ends. Activations become centred integers over the part of their range that the calibration rows reach, beyond which
+//! ends. Values, activations and weights that lie on a grid of few points already, as those of quantized models do, keep
+//! it. Other activations become centred integers over the part of their range that the calibration rows reach, beyond which
 //! their tables saturate. Sums of integers are never clipped: their intervals come from the clear weights, so that no
 //! input can leave them (a sum that left its interval would wrap around the torus).
 
@@ -131,6 +132,32 @@ fn range(values: &[f64], rule: RangeRule, steps: f64) -> (f64, f64) {
     }
 }
 
+/// Values that all lie on a grid of few points, as quantized ones do: the least, the step and the number of steps, at most
+/// `most`.
+fn natural_grid(values: &[f64], most: f64) -> Option<(f64, f64, i64)> {
+    let mut sorted: Vec<f64> = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let (least, greatest) = (*sorted.first()?, *sorted.last()?);
+    let span = greatest - least;
+    // Floats of 32 bits differ from each other by their rounding.
+    let gaps = sorted.windows(2).map(|pair| pair[1] - pair[0]).filter(|gap| *gap > 1e-6 * span);
+    let steps = (span / gaps.fold(f64::INFINITY, f64::min)).round();
+    let step = span / steps;
+    let on_grid = |value: &f64| ((value - least) / step - ((value - least) / step).round()).abs() < 1e-3;
+    (span.is_finite() && (1.0..=most).contains(&steps) && sorted.iter().all(on_grid)).then_some((
+        least,
+        step,
+        steps as i64,
+    ))
+}
+
+/// The fewest steps, at most `most`, that the largest of weights has when all are multiples of one step.
+fn natural_steps(weights: &[f64], largest: f64, most: f64) -> Option<f64> {
+    let multiple =
+        |steps: f64| weights.iter().all(|w| (w * steps / largest - (w * steps / largest).round()).abs() < 1e-4);
+    (1..=most.min(255.0) as u32).map(f64::from).find(|steps| multiple(*steps))
+}
+
 impl Quantizer<'_> {
     fn push(&mut self, op: QuantOp, operands: Vec<ValueId>, loc: &Loc) -> Result<ValueId> {
         self.quant.push(op, operands, None, loc.clone()).map_err(|why| {
@@ -156,8 +183,11 @@ impl Quantizer<'_> {
             let values: Vec<f64> = self.trace.atoms.iter().map(|row| row[atom]).collect();
             let (low, high) = range(&values, self.options.range, levels);
             let constant = high <= low || !used[atom];
-            let step = if constant { 0.0 } else { (high - low) / levels };
-            let largest = if constant { 0 } else { levels as i64 };
+            let (low, step, largest) = match natural_grid(&values, levels) {
+                _ if constant => (low, 0.0, 0),
+                Some((least, step, steps)) => (least, step, steps),
+                None => (low, (high - low) / levels, levels as i64),
+            };
             self.grids.push(Grid { offset: low, step, low: 0, high: largest });
             if !used[atom] || constant {
                 elements.push(None);
@@ -259,6 +289,8 @@ impl Quantizer<'_> {
         for (row, (weights, largest, span)) in rows.iter().zip(spans) {
             let unit = if largest == 0.0 {
                 1.0
+            } else if let Some(steps) = natural_steps(&weights, largest, most) {
+                largest / steps
             } else if self.options.per_channel {
                 largest / most / (widest * largest / span).clamp(1.0, FINEST)
             } else {
@@ -332,10 +364,16 @@ impl Quantizer<'_> {
         for (element, own) in values.iter().enumerate() {
             let atom = layer.first_atom as usize + element;
             let reached: Vec<f64> = self.trace.atoms.iter().map(|row| row[atom]).collect();
-            let (low, high) = range(&reached, self.options.range, steps);
-            let middle = (low + high) / 2.0;
-            let step = ((high - low) / steps).max(1e-12);
-            let half = (steps / 2.0) as i64;
+            let (low, high, middle, step) = match natural_grid(own, steps + 1.0) {
+                Some((least, step, count)) => {
+                    (least, least + step * count as f64, least + step * (count / 2) as f64, step)
+                }
+                None => {
+                    let (low, high) = range(&reached, self.options.range, steps);
+                    (low, high, (low + high) / 2.0, ((high - low) / steps).max(1e-12))
+                }
+            };
+            let half = (steps / 2.0) as i64 + 1;
             // Not a number where no calibration row leads: as good as anything.
             let integer = |x: &f64| {
                 let x = if x.is_nan() { middle } else { x.clamp(low, high) };

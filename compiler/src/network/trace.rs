@@ -230,6 +230,10 @@ impl Tracer<'_> {
                 | TensorOp::Where {}
                 | TensorOp::Cast { .. }
         );
+        // Elements keep their order.
+        if let (TensorOp::Reshape { .. }, [Traced::Pending(source)]) = (op, [&self.known[&encrypted[0]]]) {
+            return Ok(Traced::Pending(*source));
+        }
         match (class(op, encrypted.len()), same_source) {
             // Whatever is elementwise over one source stays one function of it.
             (Class::Affine | Class::Elementwise | Class::Maximum | Class::Pairwise(_), Some(source))

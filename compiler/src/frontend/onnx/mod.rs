@@ -7,6 +7,7 @@ mod activations;
 mod along;
 mod attrs;
 mod compose;
+mod distances;
 mod elementwise;
 mod labels;
 mod linear;
@@ -135,6 +136,7 @@ pub fn inputs(model: &Graph<Tensor>) -> Vec<(String, TensorType)> {
 }
 
 pub(crate) struct Importer<'a> {
+    proto: &'a GraphProto,
     graph: Graph<Tensor>,
     /// Values by ONNX name.
     values: BTreeMap<&'a str, ValueId>,
@@ -152,10 +154,11 @@ pub(crate) struct Importer<'a> {
 }
 
 impl<'a> Importer<'a> {
-    fn new(graph: &GraphProto, opsets: Opsets, limits: ImportLimits) -> Self {
+    fn new(graph: &'a GraphProto, opsets: Opsets, limits: ImportLimits) -> Self {
         let name: String = graph.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
         let name = if name.is_empty() { "model".to_owned() } else { name };
         Importer {
+            proto: graph,
             graph: Graph::new(name),
             values: BTreeMap::new(),
             codes: BTreeMap::new(),
@@ -396,6 +399,7 @@ fn standard(cx: &mut NodeCx<'_, '_>, op: &str) -> node::Converted<()> {
         window::convert,
         normalization::convert,
         quantized::convert,
+        distances::convert,
     ] {
         if group(cx, op)? {
             return Ok(());

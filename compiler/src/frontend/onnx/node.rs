@@ -65,6 +65,22 @@ impl NodeCx<'_, '_> {
         self.importer.codes.get(self.proto.input.get(position)?.as_str()).copied()
     }
 
+    /// Whether all that reads the node's first output is a Reshape to this shape.
+    pub(super) fn only_reshaped_to(&self, shape: &[i64]) -> bool {
+        let graph = self.importer.proto;
+        let Some(name) = self.proto.output.first() else { return false };
+        let known = |node: &NodeProto| {
+            let id = self.importer.values.get(node.input.get(1)?.as_str())?;
+            match &self.importer.constants.get(id)?.data {
+                Data::I64(values) => Some(values.clone()),
+                _ => None,
+            }
+        };
+        let mut readers = graph.node.iter().filter(|node| node.input.contains(name));
+        readers.all(|node| node.op_type == "Reshape" && known(node).as_deref() == Some(shape))
+            && graph.output.iter().all(|output| output.name != *name)
+    }
+
     /// Whether an operand holds the number of rows.
     pub(super) fn holds_batch(&self, position: usize) -> bool {
         self.optional(position).is_some_and(|id| self.importer.holds_batch_size(id))

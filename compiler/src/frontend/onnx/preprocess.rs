@@ -125,9 +125,15 @@ fn array_feature_extractor(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
         x
     };
     let positions = cx.as_matrix(positions)?;
-    if cx.columns(positions)? != 1 {
+    let columns = cx.columns(positions)?;
+    let picked = cx.push(TensorOp::GatherRows {}, vec![table, positions])?;
+    // onnxruntime makes one row of all rows; what puts them apart again, as in skl2onnx' nearest neighbours, may do nothing.
+    if columns != 1 && cx.only_reshaped_to(&[-1, columns as i64]) {
+        cx.define(picked);
+        return Ok(());
+    }
+    if columns != 1 {
         return Err(Fail::unsupported("several computed positions a row"));
     }
-    let picked = cx.push(TensorOp::GatherRows {}, vec![table, positions])?;
     cx.single(TensorOp::Reshape { shape: vec![1, -1] }, vec![picked])
 }
