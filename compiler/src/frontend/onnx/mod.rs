@@ -249,9 +249,12 @@ impl<'a> Importer<'a> {
         let live = self.graph.live();
         let mut new = Graph::new(self.graph.name());
         let mut map = BTreeMap::new();
-        for id in self.graph.values() {
+        // Inputs first, as every front end has them: the circuit's bytes depend on the order.
+        let is_input = |id: &ValueId| matches!(self.graph.node(*id).op, TensorOp::Input { .. });
+        let others = self.graph.values().filter(|id| !is_input(id));
+        for id in self.graph.values().filter(is_input).chain(others) {
             let node = self.graph.node(id);
-            if live[id.index()] || matches!(node.op, TensorOp::Input { .. }) {
+            if live[id.index()] || is_input(&id) {
                 let operands = node.operands.iter().filter_map(|operand| map.get(operand).copied()).collect();
                 let copied = new.push(node.op.clone(), operands, Some(node.ty.clone()), self.graph.loc(id).clone());
                 map.insert(id, copied.map_err(Diagnostic::internal)?);
