@@ -50,12 +50,9 @@ pub enum Command {
     /// List the passes.
     #[command(after_help = "Example: tacit passes")]
     Passes,
-    /// Explain an error code.
-    #[command(after_help = "Example: tacit explain E0101")]
-    Explain {
-        /// The code, such as E0101.
-        code: String,
-    },
+    /// Explain an error code, or what would become of each operation of a model.
+    #[command(after_help = "Examples: tacit explain E0101; tacit explain model.onnx --calibration rows.npy")]
+    Explain(Explain),
     /// Compile an embedded XGBoost model, predict a few rows encrypted, and show them beside the clear result.
     #[command(after_help = "Example: tacit demo --rows 5")]
     Demo {
@@ -218,6 +215,19 @@ pub struct Profile {
     /// Where to write the profile, a file for `compile --spec`; printed when absent.
     #[arg(short, long)]
     pub output: Option<PathBuf>,
+}
+
+/// `tacit explain`.
+#[derive(Debug, ClapArgs)]
+pub struct Explain {
+    /// The code, such as E0101, or the model.
+    pub what: String,
+    /// Typical inputs of a network (.npy, .npz, .csv or .parquet), for its bits and times.
+    #[arg(long)]
+    pub calibration: Option<PathBuf>,
+    /// A compile option, such as precision-bits=10; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
 }
 
 /// `tacit inspect`.

@@ -39,7 +39,7 @@ pub fn run(command: Command) -> Result<()> {
         Command::Profile(args) => profile::run(&args),
         Command::Opt(args) => tools::opt(&args),
         Command::Passes => tools::passes(),
-        Command::Explain { code } => tools::explain(&code),
+        Command::Explain(args) => tools::explain(&args),
         Command::Demo { rows } => demo::run(rows),
     }
 }

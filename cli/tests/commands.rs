@@ -126,3 +126,50 @@ fn a_network_goes_through_its_files() {
     assert!(ok(at, &["inspect", "m.tacit"]).contains("parameters are limited by the noise at"));
     ok(at, &["predict", "m.tacit", "--mode", "clear", "--input", &rows, "-o", "y.npz"]);
 }
+
+const CREDIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/credit_scoring");
+
+#[test]
+fn models_in_toml_compile_and_any_model_is_written_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let (model, rows) = (format!("{CREDIT}/model.toml"), format!("{CREDIT}/calibration.csv"));
+    assert!(ok(at, &["explain", &model, "--calibration", &rows]).contains("R1, 16 look-ups"));
+    ok(at, &["compile", &model, "--calibration", &rows, "-o", "credit.tacit"]);
+    ok(at, &["predict", "credit.tacit", "--input", &format!("{CREDIT}/x_test.csv"), "--mode", "clear", "-o", "y.npz"]);
+    let written = ok(at, &["inspect", &format!("{EXAMPLE}/model.onnx"), "--toml"]);
+    std::fs::write(at.join("m.toml"), written).unwrap();
+    let circuit = |model: &str| -> serde_json::Value {
+        serde_json::from_str(&ok(at, &["compile", model, "-o", "m.tacit", "--json"])).unwrap()
+    };
+    assert_eq!(circuit("m.toml")["circuit"], circuit(&format!("{EXAMPLE}/model.onnx"))["circuit"]);
+    assert!(ok(at, &["explain", "m.toml"]).contains("external products"));
+}
+
+#[test]
+fn weights_come_from_safetensors_and_mistakes_show_the_text() {
+    use safetensors::tensor::{Dtype, TensorView};
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let bytes: Vec<u8> = [0.5f32, -0.25, 1.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+    let view = TensorView::new(Dtype::F32, vec![1, 3], &bytes).unwrap();
+    std::fs::write(at.join("w.safetensors"), safetensors::serialize([("w", view)], None).unwrap()).unwrap();
+    let text = "[options]\nprecision-bits = 10\n[[input]]\nname = \"x\"\ncolumns = 3\n[[layer]]\nop = \"linear\"\nweights = { file = \"w.safetensors\" }\n";
+    std::fs::write(at.join("m.toml"), text).unwrap();
+    std::fs::write(at.join("x.csv"), "a,b,c\n2,4,1\n").unwrap();
+    ok(at, &["compile", "m.toml", "-o", "m.tacit"]);
+    ok(at, &["predict", "m.tacit", "--input", "x.csv", "-o", "y.npz"]);
+    for (from, to, shown) in [
+        ("w.safetensors", "v.safetensors", "v.safetensors"),
+        ("w.safetensors\"", "w.safetensors\", array = \"b\"", "has no array `b`"),
+        ("columns = 3", "columns = 2", "for 2 columns"),
+        ("op = \"linear\"", "op = \"linear\"\nwidth = 3", "has no key `width`"),
+        ("precision-bits = 10", "precision-bits = 99", "precision-bits is 1 to 30"),
+    ] {
+        std::fs::write(at.join("m.toml"), text.replace(from, to)).unwrap();
+        let code = if shown.starts_with("precision") { ("E0801", 2) } else { ("E000", 1) };
+        let why = refused(at, &["compile", "m.toml", "-o", "n.tacit"], code.0, code.1);
+        assert!(why.contains(shown) && why.contains("m.toml"), "{why}");
+        assert!(!at.join("n.tacit").exists());
+    }
+}

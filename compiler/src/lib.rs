@@ -5,6 +5,7 @@
 
 mod copier;
 pub mod emit;
+pub mod explain;
 pub mod frontend;
 mod network;
 pub mod options;
@@ -13,6 +14,7 @@ pub mod roles;
 
 use options::Options;
 use passes::{DriverOptions, Ir, PIPELINE, PassCx, PassReport, print_ir, run_passes};
+use roles::Roles;
 use std::collections::BTreeMap;
 use tacit_ir::artifact::{Artifact, Report};
 use tacit_ir::diag::{Diagnostic, Result};
@@ -58,15 +60,7 @@ fn compile_here(
     driver: &DriverOptions,
 ) -> Result<Compiled> {
     let name = model.name().to_owned();
-    let no_rows = BTreeMap::new();
-    let mut cx = PassCx::new(options, &no_rows);
-    // Maps before the split are composed first, so that a chain of them is one encrypted operation.
-    let whole = DriverOptions::default();
-    let (fused, _) = run_passes(Ir::Tensor(model), &["fuse-linear"], &mut cx, &whole)?;
-    let Ir::Tensor(model) = fused else {
-        return Err(Diagnostic::internal("fuse-linear left the float stage"));
-    };
-    let roles = roles::split(&model)?;
+    let (model, roles) = prepared(model, options)?;
     let rows = calibration_rows(&roles.head, calibration)?;
     let found = network::search::search(&roles.body, &rows, options)?;
     let options = found.as_ref().map_or(options, |found| &found.options);
@@ -96,6 +90,19 @@ fn compile_here(
         log2_noise: result_noise(&circuit).into_iter().map(|noise| noise.0).collect(),
     };
     Ok(Compiled { artifact: Artifact::new(client, plan, report, text)?, passes })
+}
+
+/// The model as it is split, and its roles.
+fn prepared(model: Graph<Tensor>, options: &Options) -> Result<(Graph<Tensor>, Roles)> {
+    let no_rows = BTreeMap::new();
+    let mut cx = PassCx::new(options, &no_rows);
+    // Maps before the split are composed first, so that a chain of them is one encrypted operation.
+    let (fused, _) = run_passes(Ir::Tensor(model), &["fuse-linear"], &mut cx, &DriverOptions::default())?;
+    let Ir::Tensor(model) = fused else {
+        return Err(Diagnostic::internal("fuse-linear left the float stage"));
+    };
+    let roles = roles::split(&model)?;
+    Ok((model, roles))
 }
 
 /// Head values of the calibration inputs, row by row.

@@ -1,11 +1,13 @@
 //! Compiler tools: `opt`, `passes`, `explain`.
 
-use super::{options, say};
-use crate::args::Opt;
-use crate::files;
+use super::{models, options, say};
+use crate::args::{Explain, Opt};
+use crate::{data, files};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
+use tacit_compiler::explain::Line;
+use tacit_compiler::frontend::onnx;
 use tacit_compiler::passes::{DriverOptions, PASSES, PIPELINE, PassCx, parse_ir, print_ir, run_passes};
 use tacit_ir::diag::{Code, Diagnostic, Result};
 
@@ -52,18 +54,43 @@ pub(super) fn passes() -> Result<()> {
 
 include!(concat!(env!("OUT_DIR"), "/error_pages.rs"));
 
-pub(super) fn explain(code: &str) -> Result<()> {
-    let known = Code::from_name(code);
+pub(super) fn explain(args: &Explain) -> Result<()> {
+    let known = Code::from_name(&args.what);
     let page = known.and_then(|known| ERROR_PAGES.iter().find(|(name, _)| *name == known.as_str()));
-    match page {
-        Some((_, page)) => {
-            say(page.trim_end());
-            Ok(())
-        }
-        None => {
-            let codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
-            Err(Diagnostic::new(Code::OptionInvalid, format!("there is no error code `{code}`"))
-                .help(format!("codes are: {}", codes.join(" "))))
-        }
+    if let Some((_, page)) = page {
+        say(page.trim_end());
+        return Ok(());
     }
+    let path = Path::new(&args.what);
+    if !path.exists() {
+        let codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        return Err(Diagnostic::new(
+            Code::OptionInvalid,
+            format!("`{}` is neither an error code nor a file", args.what),
+        )
+        .help(format!("codes are: {}", codes.join(" "))));
+    }
+    let options = options::read(Some(path), &[], &args.set)?;
+    let model = models::read(path)?;
+    let calibration = match &args.calibration {
+        None => BTreeMap::new(),
+        Some(rows) => data::read_inputs(rows, &onnx::inputs(&model))?,
+    };
+    let lines =
+        tacit_compiler::explain::explain(model, &options, &calibration).map_err(|why| files::within(why, path))?;
+    let total: f64 = lines.iter().filter_map(|line| line.cost_us).sum();
+    let wide = |of: fn(&Line) -> &str| lines.iter().map(|line| of(line).chars().count()).max().unwrap_or(0);
+    let (place, op, how) = (wide(|line| &line.place), wide(|line| &line.op), wide(|line| &line.how));
+    for line in &lines {
+        let share =
+            line.cost_us.map_or(String::new(), |us| format!("{:>9.2} ms {:>4.0} %", us / 1e3, 100.0 * us / total));
+        let text = format!("{:<place$}  {:<op$}  {:<how$} {share}", line.place, line.op, line.how);
+        say(text.trim_end());
+    }
+    if total > 0.0 {
+        say(format!("predicted {:.2} ms on one core, without preparing the query", total / 1e3));
+    } else if lines.iter().any(|line| line.how.contains("look-ups")) {
+        say("give --calibration for bits and times");
+    }
+    Ok(())
 }

@@ -116,7 +116,7 @@ fn explanation(graph: &Graph<Circuit>, needs: &Needs, choice: &Choice, cx: &Pass
 }
 
 /// What turns each element of a rotated look-up: the digits of the codes it reads.
-fn turns(graph: &Graph<Circuit>, id: ValueId) -> Vec<Turns> {
+pub(crate) fn turns(graph: &Graph<Circuit>, id: ValueId) -> Vec<Turns> {
     let node = graph.node(id);
     let CircuitOp::RotateLookup { start, column, .. } = &node.op else { return Vec::new() };
     let mut codes: Vec<Turns> = Vec::new();

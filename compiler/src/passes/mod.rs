@@ -24,6 +24,7 @@ mod rotate_tables;
 mod share_nodes;
 mod use_thermometer;
 
+pub(crate) use choose_network_parameters::turns;
 pub use driver::{DriverOptions, Ir, PassCx, PassReport, StageName, parse_ir, print_ir, run_passes, verify};
 
 use tacit_ir::diag::{Code, Diagnostic, Result};

@@ -152,9 +152,9 @@ fn conv_transpose(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
     // Padding around it: a kernel's reach less what is cut off, which may be negative.
     let border = |axis: usize| (reach[axis] - cut[axis].0, reach[axis] - cut[axis].1 + extra[axis] as i64);
     let mut at = stuffed;
-    for axis in 0..rank {
+    for (axis, span) in span.iter().enumerate() {
         let (before, after) = border(axis);
-        let (from, to) = (-before.min(0), span[axis] + after.min(0));
+        let (from, to) = (-before.min(0), span + after.min(0));
         if to <= from {
             return Err(Fail::shape("pads cut everything off"));
         }

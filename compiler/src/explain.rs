@@ -1,0 +1,172 @@
+//! What would become of each operation of a model: where it runs, how, and what share of the time it takes.
+
+use crate::network::{self, trace};
+use crate::options::Options;
+use crate::passes::{self, DriverOptions, Ir, PIPELINE, PassCx, run_passes};
+use crate::{calibration_rows, prepared};
+use std::collections::BTreeMap;
+use tacit_ir::attr::OpSet;
+use tacit_ir::cost::CostProfile;
+use tacit_ir::diag::{Diagnostic, Result};
+use tacit_ir::diagram::Node;
+use tacit_ir::graph::Graph;
+use tacit_ir::interp::tensor::TensorValue;
+use tacit_ir::plan::BLOCK;
+use tacit_ir::stage::circuit::{Circuit, CircuitOp, CircuitType};
+use tacit_ir::stage::tensor::{Tensor, TensorOp};
+
+/// How operations run that need nothing of their own.
+const PART: &str = "encrypted: part of a sum or a table";
+
+/// One operation, or those of one node of the model that run alike.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    /// Where it is in the model.
+    pub place: String,
+    /// The operations of the float stage.
+    pub op: String,
+    /// Where and how it runs.
+    pub how: String,
+    /// Predicted microseconds of one row on one core of the server, where they are known.
+    pub cost_us: Option<f64>,
+}
+
+/// Explains a model; bits and times of networks need calibration rows.
+///
+/// # Errors
+/// What the split, the tracing of a network or its lowering refuse.
+pub fn explain(
+    model: Graph<Tensor>,
+    options: &Options,
+    calibration: &BTreeMap<String, TensorValue>,
+) -> Result<Vec<Line>> {
+    let (_, roles) = prepared(model, options)?;
+    let clear = |graph: &Graph<Tensor>, how: &str| -> Vec<Line> {
+        operations(graph).map(|(place, op)| Line { place, op, how: how.to_owned(), cost_us: None }).collect()
+    };
+    let mut lines = clear(&roles.head, "client, in clear, before encryption");
+    let is_network = network::is_network(&roles.body);
+    let rows = calibration_rows(&roles.head, calibration)?;
+    let mut found: BTreeMap<String, (Vec<String>, f64)> = BTreeMap::new();
+    if is_network && rows.is_empty() {
+        for layer in &trace(&roles.body)?.layers {
+            let entry = found.entry(layer.loc.to_string()).or_default();
+            entry.0.push(format!("{} look-ups", layer.rows.len()));
+        }
+    } else {
+        let searched = network::search::search(&roles.body, &rows, options)?;
+        let options = searched.as_ref().map_or(options, |found| &found.options);
+        let mut cx = PassCx::new(options, &rows);
+        cx.explain = false;
+        let (ir, _) = run_passes(Ir::Tensor(roles.body.clone()), PIPELINE, &mut cx, &DriverOptions::default())?;
+        let Ir::Circuit(circuit) = ir else {
+            return Err(Diagnostic::internal("the pipeline did not end in a circuit"));
+        };
+        costs(&circuit, &options.cost_profile, &mut found);
+    }
+    for (place, op) in operations(&roles.body) {
+        let (how, cost_us) = match found.remove(&place) {
+            Some((how, cost)) => (how.join(", "), (cost > 0.0).then_some(cost)),
+            None => (String::new(), None),
+        };
+        let how = if how.is_empty() { PART.to_owned() } else { format!("encrypted: {how}") };
+        lines.push(Line { place, op, how, cost_us });
+    }
+    for (place, (how, cost)) in found {
+        let how = format!("encrypted: {}", how.join(", "));
+        lines.push(Line { place, op: String::new(), how, cost_us: (cost > 0.0).then_some(cost) });
+    }
+    lines.extend(clear(&roles.tail, "client, in clear, after decryption"));
+    Ok(merged(lines))
+}
+
+/// Operations of one node of the model that run alike, as one line.
+fn merged(lines: Vec<Line>) -> Vec<Line> {
+    let mut out: Vec<Line> = Vec::with_capacity(lines.len());
+    for line in lines {
+        match out.last_mut() {
+            Some(last)
+                if last.place == line.place && (last.how == line.how || line.how == PART || last.how == PART) =>
+            {
+                last.op = format!("{}, {}", last.op, line.op);
+                last.cost_us = last.cost_us.or(line.cost_us);
+                if last.how == PART {
+                    last.how = line.how;
+                }
+            }
+            _ => out.push(line),
+        }
+    }
+    out
+}
+
+/// Place and name of everything but inputs and constants.
+fn operations(graph: &Graph<Tensor>) -> impl Iterator<Item = (String, String)> + '_ {
+    graph.values().filter_map(|id| match &graph.node(id).op {
+        TensorOp::Input { .. } | TensorOp::Constant { .. } => None,
+        TensorOp::Unary { kind } => Some((graph.loc(id).to_string(), kind.as_str().to_owned())),
+        TensorOp::Binary { kind } => Some((graph.loc(id).to_string(), kind.as_str().to_owned())),
+        op => Some((graph.loc(id).to_string(), op.name().to_owned())),
+    })
+}
+
+/// What each place of the circuit does, and its predicted microseconds.
+fn costs(graph: &Graph<Circuit>, cost: &CostProfile, out: &mut BTreeMap<String, (Vec<String>, f64)>) {
+    let mut params = None;
+    let mut bootstrap = None;
+    for id in graph.values() {
+        match &graph.node(id).ty {
+            CircuitType::Params(glwe, gadget) => params = Some((*glwe, *gadget)),
+            CircuitType::BootstrapParams(found) => bootstrap = Some(*found),
+            _ => {}
+        }
+    }
+    let Some((glwe, gadget)) = params else { return };
+    let words = |small: bool| match bootstrap {
+        Some(params) if small => f64::from(params.lwe.dimension) + 1.0,
+        _ => f64::from(glwe.lwe_dimension()) + 1.0,
+    };
+    for id in graph.values() {
+        let node = graph.node(id);
+        let (what, us) = match (&node.op, &node.ty) {
+            (CircuitOp::Decide { diagram, .. }, _) => {
+                let products = |node: &Node| match node {
+                    Node::Table { bits, .. } => bits.len(),
+                    Node::Mux { .. } | Node::Switch { .. } => 1,
+                };
+                let products: usize = diagram.nodes.iter().map(products).sum();
+                let us = gadget.map_or(0.0, |gadget| products as f64 * cost.external_product_us(&glwe, &gadget));
+                (format!("R1, {products} external products"), us)
+            }
+            (CircuitOp::Polymul { outputs, .. }, _) => (format!("R0, {outputs} sums of packed inputs"), 0.0),
+            (CircuitOp::RotateLookup { table, .. }, _) => {
+                let turns = passes::turns(graph, id).into_iter().sum::<tacit_ir::stage::circuit::network::Turns>();
+                let us = gadget.map_or(0.0, |gadget| {
+                    f64::from(turns.singles) * cost.rotation_us(&glwe, &gadget)
+                        + f64::from(turns.blocks) * cost.block_us(&glwe, &gadget, BLOCK as f64)
+                });
+                (format!("R1, {} look-ups by {} products", table.len(), turns.singles + turns.blocks), us)
+            }
+            (CircuitOp::Bootstrap { table, .. }, _) => {
+                let large = node
+                    .operands
+                    .first()
+                    .is_some_and(|operand| matches!(graph.node(*operand).ty, CircuitType::Lwe { small: false, .. }));
+                let one = bootstrap.map_or(0.0, |params| {
+                    cost.bootstrap_us(&glwe, &params) + if large { cost.keyswitch_us(&glwe, &params) } else { 0.0 }
+                });
+                (format!("R2, {} bootstraps", table.len()), table.len() as f64 * one)
+            }
+            (CircuitOp::Affine { column, .. }, CircuitType::Lwe { ranges, small, .. }) => {
+                let widest = ranges.iter().map(|(low, high)| low.abs_diff(*high)).max().unwrap_or(0);
+                let bits = u64::BITS - widest.leading_zeros();
+                let us = cost.lwe_term_ns * column.len() as f64 * words(*small) / 1000.0;
+                (format!("sums of {bits} bits"), us)
+            }
+            _ => continue,
+        };
+        let entry = out.entry(graph.loc(id).to_string()).or_default();
+        entry.0.push(what);
+        entry.1 += us;
+    }
+}
