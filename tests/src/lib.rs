@@ -1,6 +1,7 @@
 //! What cross-crate tests share: the examples with onnxruntime's outputs, and comparing with them.
 
 pub mod timing;
+pub mod zoo;
 
 use indexmap::IndexMap;
 use std::collections::BTreeMap;

@@ -36,6 +36,19 @@ const UNARY: &[(&str, &str)] = &[
     ("square", r#"binary %a, %a { kind = "mul" }"#),
 ];
 
+/// Functions of a positive value, `p`.
+const POSITIVE: &[(&str, &str)] = &[
+    ("log", r#"unary %p { kind = "log" }"#),
+    ("sqrt", r#"unary %p { kind = "sqrt" }"#),
+    ("reciprocal", r#"unary %p { kind = "reciprocal" }"#),
+    ("acosh", r#"unary %p { kind = "acosh" } above one"#),
+    ("tan", r#"unary %a { kind = "tan" } halved"#),
+    ("asin", r#"unary %a { kind = "asin" } halved"#),
+    ("acos", r#"unary %a { kind = "acos" } halved"#),
+    ("atanh", r#"unary %a { kind = "atanh" } halved"#),
+    ("ceil", r#"unary %a { kind = "ceil" } step"#),
+];
+
 /// Operations of two values, `a` and `b`; `p` is positive.
 const PAIRS: &[(&str, &str)] = &[
     ("add", r#"binary %a, %b { kind = "add" }"#),
@@ -79,6 +92,18 @@ fn graph(operations: &[(String, Vec<String>)]) -> String {
     for (name, steps) in operations {
         let mut value = a.clone();
         for step in steps {
+            // Into the function's domain first.
+            if let Some(step) = step.strip_suffix(" halved") {
+                let half = line(&mut text, "clip %a { low = -0.75, high = 0.75 }".replace("%a", &value).as_str());
+                value = line(&mut text, &step.replace("%a", &half));
+                continue;
+            }
+            if let Some(step) = step.strip_suffix(" above one") {
+                let above = line(&mut text, "clip %p { low = 1.25 }".replace("%p", &p).as_str());
+                value = line(&mut text, &step.replace("%p", &above));
+                continue;
+            }
+            let step = step.trim_end_matches(" step").to_owned();
             let (step, cast) = step.strip_suffix(" cast").map_or((step.as_str(), false), |step| (step, true));
             let op = step.replace("%a", &value).replace("%b", &b).replace("%p", &p);
             value = line(&mut text, &op);
@@ -151,6 +176,7 @@ fn each_elementwise_operation_runs_encrypted() {
     for settings in [ROTATED, BOOTSTRAPPED] {
         check(&alone(UNARY), settings, 0.97);
         check(&alone(STEPS), settings, 0.8);
+        check(&alone(POSITIVE), settings, 0.8);
     }
 }
 

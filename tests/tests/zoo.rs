@@ -3,7 +3,6 @@
 
 use indexmap::IndexMap;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use tacit_client::codec::Codec;
 use tacit_compiler::frontend::onnx;
 use tacit_compiler::options::Options;
@@ -11,69 +10,10 @@ use tacit_compiler::passes::DriverOptions;
 use tacit_ir::diag::Code;
 use tacit_ir::interp::{plan, tensor, tensor::TensorValue};
 use tacit_tests::difference;
+use tacit_tests::zoo::{Case, cases, refusal};
 
 /// Two classes have exactly equal scores on some rows; which one wins is then up to the noise. Scores are compared.
 const TIES: &[&str] = &["xgb_rf_three"];
-
-/// Models that are refused, with the code and the stage that refuses them: nothing else may be.
-const REFUSED: &str = include_str!("../zoo/refused.txt");
-
-/// The code with which a model is refused, if it is.
-fn refusal(name: &str, stages: &[&str]) -> Option<&'static str> {
-    REFUSED.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
-        let mut words = line.split_whitespace();
-        let (own, code, stage) = (words.next()?, words.next()?, words.next()?);
-        (own == name && stages.contains(&stage)).then_some(code)
-    })
-}
-
-#[derive(Clone)]
-struct Case {
-    name: String,
-    inputs: BTreeMap<String, TensorValue>,
-    expected: BTreeMap<String, TensorValue>,
-    path: PathBuf,
-}
-
-impl Case {
-    /// The rows whose inputs have no NaN.
-    fn without_missing(&self) -> Case {
-        let missing = |value: &TensorValue, row: usize| {
-            let all = value.to_f64().unwrap_or_default();
-            all.chunks(value.columns().max(1)).nth(row).is_some_and(|row| row.iter().any(|x| x.is_nan()))
-        };
-        let rows = self.inputs.values().map(TensorValue::rows).next().unwrap_or(0);
-        let kept: Vec<usize> =
-            (0..rows).filter(|&row| !self.inputs.values().any(|value| missing(value, row))).collect();
-        let keep = |value: &TensorValue| {
-            let size = value.columns();
-            let data = value.data.pick(kept.iter().flat_map(|row| row * size..(row + 1) * size));
-            let shape = [kept.len()].into_iter().chain(value.shape.iter().skip(1).copied()).collect();
-            TensorValue { shape, data }
-        };
-        let all = |values: &BTreeMap<String, TensorValue>| values.iter().map(|(n, v)| (n.clone(), keep(v))).collect();
-        Case { inputs: all(&self.inputs), expected: all(&self.expected), ..self.clone() }
-    }
-}
-
-fn cases() -> Vec<Case> {
-    let zoo = Path::new(env!("CARGO_MANIFEST_DIR")).join("zoo");
-    let files = |folder| std::fs::read_dir(zoo.join(folder)).unwrap().map(|entry| entry.unwrap().path());
-    let mut paths: Vec<PathBuf> = files("models").chain(files("wide/models")).collect();
-    paths.retain(|path| path.extension().is_some_and(|ext| ext == "onnx"));
-    paths.sort();
-    let case = |path: PathBuf| {
-        let arrays = tacit::data::read_npz(&path.with_extension("npz")).unwrap();
-        let part = |prefix: &str| {
-            let own =
-                arrays.iter().filter_map(|(name, value)| Some((name.strip_prefix(prefix)?.to_owned(), value.clone())));
-            own.collect()
-        };
-        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        Case { name, inputs: part("in:"), expected: part("out:"), path }
-    };
-    paths.into_iter().map(case).collect()
-}
 
 fn scale(values: &BTreeMap<String, TensorValue>) -> f64 {
     values
@@ -86,7 +26,7 @@ fn scale(values: &BTreeMap<String, TensorValue>) -> f64 {
 /// Runs `check` on every case and reports all failures at once.
 fn every(stages: &[&str], check: impl Fn(&Case) -> Result<(), String>) {
     let cases = cases();
-    assert!(cases.len() >= 766, "{} models", cases.len());
+    assert!(cases.len() >= 772, "{} models", cases.len());
     let mut failures = Vec::new();
     for case in &cases {
         match (check(case), refusal(&case.name, stages)) {

@@ -188,25 +188,33 @@ fn gemm(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
     let (outputs, weights) =
         if cx.flag("transB", false)? { (rows, weights) } else { (columns, transposed(&weights, rows, columns)) };
     let weights: Vec<f64> = weights.into_iter().map(|w| w * alpha).collect();
-    let bias = match cx.optional(2) {
-        None => vec![0.0; outputs],
-        Some(id) => {
-            let value = cx.constant(id);
-            let bias = value.and_then(TensorValue::to_f64);
-            let bias = bias.ok_or_else(|| Fail::unsupported("Gemm with a computed bias; use a constant one"))?;
-            // One number, or one a column; a column of numbers would differ from row to row.
-            let row_like = value.is_some_and(|value| matches!(value.shape.as_slice(), [] | [_] | [1, _]));
-            if !row_like {
-                return Err(Fail::unsupported("a bias that differs from row to row; add it before exporting"));
-            }
+    // One number, or one a column, is part of the map; anything else is added behind it.
+    let constant = cx.optional(2).and_then(|id| cx.constant(id));
+    let row_like = constant.filter(|value| matches!(value.shape.as_slice(), [] | [_] | [1, _]));
+    let mut added = None;
+    let bias = match (cx.optional(2), row_like.and_then(TensorValue::to_f64)) {
+        (None, _) => vec![0.0; outputs],
+        (Some(_), Some(bias)) => {
             if bias.len() != 1 && bias.len() != outputs {
                 return Err(Fail::shape(format!("{} biases for {outputs} outputs", bias.len())));
             }
             (0..outputs).map(|i| beta * bias[if bias.len() == 1 { 0 } else { i }]).collect()
         }
+        (Some(id), None) => {
+            added = Some(id);
+            vec![0.0; outputs]
+        }
     };
     finite("scaled weight", &weights)?;
     finite("bias", &bias)?;
     let x = cx.as_float(x)?;
-    cx.single(TensorOp::Linear { outputs, weights, bias }, vec![x])
+    let mut sums = cx.push(TensorOp::Linear { outputs, weights, bias }, vec![x])?;
+    if let Some(added) = added {
+        let element = cx.ty(sums).element;
+        let added = cx.cast(added, element)?;
+        let scaled = if beta == 1.0 { added } else { cx.with_constant(BinaryKind::Mul, added, &[beta])? };
+        sums = cx.binary(BinaryKind::Add, sums, scaled)?;
+    }
+    cx.define(sums);
+    Ok(())
 }
