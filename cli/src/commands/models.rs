@@ -1,6 +1,8 @@
 //! Model files: ONNX, or TOML with weights in files beside it.
 
 use crate::{data, files};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use tacit_compiler::frontend::{onnx, toml};
 use tacit_ir::diag::{Code, Diagnostic, Result};
@@ -18,13 +20,37 @@ pub(super) fn is_toml(path: &Path) -> bool {
 /// # Errors
 /// Those of the front ends, with the file's name.
 pub(super) fn read(path: &Path) -> Result<Graph<Tensor>> {
+    let folder = path.parent().unwrap_or(Path::new(""));
     let model = if is_toml(path) {
-        let folder = path.parent().unwrap_or(Path::new(""));
         toml::import(&files::read_text(path)?, &|file, array| weights(&folder.join(file), array))
     } else {
-        onnx::import(&files::read(path)?, &onnx::ImportLimits::default())
+        let limits = onnx::ImportLimits::default();
+        let external = |file: &str, part| external(&folder.join(file), part, limits.max_bytes as u64);
+        onnx::import_with(&files::read(path)?, &limits, &external)
     };
     model.map_err(|why| files::within(why, path))
+}
+
+/// A part of a file beside an ONNX model, at most `limit` bytes.
+fn external(path: &Path, (offset, length): (u64, Option<u64>), limit: u64) -> Result<Vec<u8>> {
+    let unreadable = |why: &dyn std::fmt::Display| {
+        Diagnostic::new(Code::FileUnreadable, format!("external data: {}: {why}", path.display()))
+            .help("keep the files that the exporter wrote beside the model, under their names")
+    };
+    let mut file = File::open(path).map_err(|why| unreadable(&why))?;
+    let size = file.metadata().map_err(|why| unreadable(&why))?.len();
+    let length = length.unwrap_or(size.saturating_sub(offset));
+    if offset.checked_add(length).is_none_or(|end| end > size) {
+        return Err(unreadable(&format!("it has {size} bytes, the model reads {length} from {offset} on")));
+    }
+    if length > limit {
+        let message = format!("external data: {} has {length} bytes, the limit is {limit}", path.display());
+        return Err(Diagnostic::new(Code::ModelTooLarge, message));
+    }
+    file.seek(SeekFrom::Start(offset)).map_err(|why| unreadable(&why))?;
+    let mut bytes = Vec::new();
+    file.take(length).read_to_end(&mut bytes).map_err(|why| unreadable(&why))?;
+    Ok(bytes)
 }
 
 /// One array of a weight file.

@@ -82,6 +82,7 @@ pub(crate) fn trace(graph: &Graph<Tensor>) -> Result<Network> {
         graph,
         network: Network::default(),
         known: BTreeMap::new(),
+        origins: BTreeMap::new(),
         atoms: 0,
         terms: 0,
         sums: Combiner::default(),
@@ -107,6 +108,8 @@ struct Tracer<'a> {
     graph: &'a Graph<Tensor>,
     network: Network,
     known: BTreeMap<ValueId, Traced>,
+    /// Affine values that are elementwise functions of another one: of that one.
+    origins: BTreeMap<ValueId, ValueId>,
     atoms: u32,
     terms: usize,
     sums: Combiner,
@@ -244,8 +247,16 @@ impl Tracer<'_> {
                 Ok(Traced::Pending(source))
             }
             (Class::Elementwise, Some(source)) if affine_division && pending => Ok(Traced::Pending(source)),
-            (Class::Elementwise, _) if affine_division && encrypted.len() == 1 => self.affine(id, encrypted),
-            (Class::Affine, _) => self.affine(id, encrypted),
+            (Class::Elementwise, _) if affine_division && encrypted.len() == 1 => {
+                self.note_origin(id, encrypted);
+                self.affine(id, encrypted)
+            }
+            (Class::Affine, _) => {
+                if elementwise {
+                    self.note_origin(id, encrypted);
+                }
+                self.affine(id, encrypted)
+            }
             (Class::Maximum, _) => self.maximum(id, op, encrypted),
             (Class::Pairwise(how), _) => self.pairs(id, how),
             (Class::SumOf(inner, outer), _) => self.sum_of(id, encrypted, inner, outer),
@@ -261,11 +272,23 @@ impl Tracer<'_> {
         }
     }
 
+    /// Remembers that an affine value is elementwise of its only encrypted operand: a diamond of them is one table, too.
+    fn note_origin(&mut self, id: ValueId, encrypted: &[ValueId]) {
+        let width = |id: ValueId| size(&self.graph.node(id).ty);
+        if let [operand] = encrypted
+            && width(*operand) == width(id)
+        {
+            let origin = self.origins.get(operand).copied().unwrap_or(*operand);
+            self.origins.insert(id, origin);
+        }
+    }
+
     /// The one affine value that all operands are elementwise functions of, element by element.
     fn common_source(&self, id: ValueId, encrypted: &[ValueId]) -> Option<ValueId> {
+        let origin = |id: ValueId| self.origins.get(&id).copied().unwrap_or(id);
         let source = |id: &ValueId| match self.known.get(id) {
-            Some(Traced::Pending(source)) => Some(*source),
-            Some(Traced::Affine(_)) => Some(*id),
+            Some(Traced::Pending(source)) => Some(origin(*source)),
+            Some(Traced::Affine(_)) => Some(origin(*id)),
             _ => None,
         };
         let first = source(encrypted.first()?)?;

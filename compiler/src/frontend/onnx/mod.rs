@@ -9,6 +9,7 @@ mod attrs;
 mod compose;
 mod distances;
 mod elementwise;
+mod external;
 mod labels;
 mod linear;
 mod matrix;
@@ -25,6 +26,8 @@ mod tensors;
 mod tree_scores;
 mod trees;
 mod window;
+
+pub use external::External;
 
 use node::{Fail, NodeCx};
 use onnx_protobuf::{GraphProto, Message, ModelProto, NodeProto, ValueInfoProto};
@@ -72,13 +75,28 @@ impl Default for ImportLimits {
 /// [`Code::OpUnsupported`] (with every unsupported node), [`Code::AttributeInvalid`], [`Code::ValueUndefined`],
 /// [`Code::GraphCyclic`], [`Code::ShapeMismatch`], [`Code::WeightNotFinite`].
 pub fn import(bytes: &[u8], limits: &ImportLimits) -> Result<Graph<Tensor>> {
+    import_with(bytes, limits, &|location, _| {
+        Err(Diagnostic::new(Code::FileUnreadable, format!("the weights are in another file, `{location}`"))
+            .help("keep that file beside the model, or save the model with its weights inside"))
+    })
+}
+
+/// Reads an ONNX model whose tensors may be in files beside it: `external` gives the bytes of one, `(offset, length)` of a file
+/// that the model names, the length perhaps left open.
+///
+/// # Errors
+/// As [`import`], and those of `external`.
+pub fn import_with(bytes: &[u8], limits: &ImportLimits, external: &External<'_>) -> Result<Graph<Tensor>> {
     if bytes.len() > limits.max_bytes {
         let message = format!("the file has {} bytes, the limit is {}", bytes.len(), limits.max_bytes);
         return Err(Diagnostic::new(Code::ModelTooLarge, message));
     }
     prescan::check(bytes, limits)?;
-    let model = ModelProto::parse_from_bytes(bytes)
+    let mut model = ModelProto::parse_from_bytes(bytes)
         .map_err(|why| Diagnostic::new(Code::OnnxTruncated, format!("the protobuf does not parse: {why}")))?;
+    for tensor in model.graph.as_mut().into_iter().flat_map(|graph| &mut graph.initializer) {
+        external::load(tensor, limits, external).map_err(|why| why.at(format!("initializer \"{}\"", tensor.name)))?;
+    }
     let graph = model.graph.as_ref().filter(|graph| !graph.output.is_empty() || !graph.node.is_empty());
     let graph = graph.ok_or_else(|| {
         Diagnostic::new(Code::NotOnnx, "the file holds no ONNX graph")
