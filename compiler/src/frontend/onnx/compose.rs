@@ -34,12 +34,7 @@ impl NodeCx<'_, '_> {
 
     /// Numbers of an element type.
     pub(super) fn numbers(&mut self, element: Element, shape: Vec<usize>, values: Vec<f64>) -> Converted<ValueId> {
-        let data = match element {
-            Element::F64 => Data::F64(values),
-            Element::I64 => Data::I64(values.into_iter().map(|x| x as i64).collect()),
-            _ => Data::F32(values.into_iter().map(|x| x as f32).collect()),
-        };
-        self.push_constant(TensorValue { shape, data })
+        self.push_constant(TensorValue { shape, data: Data::of_numbers(element, values) })
     }
 
     /// The size of an axis that is not the batch.

@@ -445,7 +445,7 @@ fn standard(cx: &mut NodeCx<'_, '_>, op: &str) -> node::Converted<()> {
 
 fn push_constant(graph: &mut Graph<Tensor>, value: &TensorValue, loc: &Loc) -> Result<ValueId> {
     let wrong = |why| Diagnostic::new(Code::ShapeMismatch, why);
-    let id = graph.push(tensors::constant_op(value), Vec::new(), None, loc.clone()).map_err(wrong)?;
+    let id = graph.push(value.constant_op(), Vec::new(), None, loc.clone()).map_err(wrong)?;
     match value.data {
         Data::Bool(_) => graph.push(TensorOp::Cast { to: Element::Bool }, vec![id], None, loc.clone()).map_err(wrong),
         _ => Ok(id),

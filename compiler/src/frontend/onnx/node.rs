@@ -140,14 +140,9 @@ impl NodeCx<'_, '_> {
 
     /// An elementwise operation with a constant of the operand's element type.
     pub(super) fn with_constant(&mut self, kind: BinaryKind, id: ValueId, values: &[f64]) -> Converted<ValueId> {
-        let data = match self.ty(id).element {
-            Element::F64 => Data::F64(values.to_vec()),
-            Element::I64 => Data::I64(values.iter().map(|&x| x as i64).collect()),
-            Element::F32 | Element::Bool | Element::Str => Data::F32(values.iter().map(|&x| x as f32).collect()),
-        };
         let shape = if values.len() == 1 { Vec::new() } else { vec![values.len()] };
-        let constant = self.push_constant(TensorValue { shape, data })?;
-        self.push(TensorOp::Binary { kind }, vec![id, constant])
+        let constant = self.numbers(self.ty(id).element, shape, values.to_vec())?;
+        self.binary(kind, id, constant)
     }
 
     /// The value in another element type; itself where it has that one.

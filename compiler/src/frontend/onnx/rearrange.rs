@@ -249,13 +249,9 @@ fn size(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
     Ok(())
 }
 
-/// Whether a value is each position, along a new axis.
+/// Whether a value is each position, along an axis of which the values have size 1.
 fn indicators(cx: &mut NodeCx<'_, '_>, positions: ValueId, depth: usize, axis: usize) -> Converted<ValueId> {
-    let mut codes = shape_codes(cx, positions);
-    codes.insert(axis, 1);
-    let rank = codes.len();
-    let positions = cx.reshape(positions, codes)?;
-    let element = cx.ty(positions).element;
+    let (rank, element) = (cx.ty(positions).shape.len(), cx.ty(positions).element);
     let all = cx.numbers(element, vec![depth], (0..depth).map(|at| at as f64).collect())?;
     let all = cx.along_axis(all, axis, rank)?;
     cx.binary(BinaryKind::Equal, positions, all)
@@ -274,6 +270,9 @@ fn one_hot(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
     let negative = cx.with_constant(BinaryKind::Less, positions, &[0.0])?;
     let raised = cx.with_constant(BinaryKind::Add, positions, &[depth])?;
     let positions = cx.push(TensorOp::Where {}, vec![negative, raised, positions])?;
+    let mut codes = shape_codes(cx, positions);
+    codes.insert(axis, 1);
+    let positions = cx.reshape(positions, codes)?;
     let here = indicators(cx, positions, depth as usize, axis)?;
     let (off, on) = (cx.take(values, 0, vec![0])?, cx.take(values, 0, vec![1])?);
     cx.single(TensorOp::Where {}, vec![here, on, off])
@@ -284,11 +283,8 @@ fn hardmax(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
     let x = cx.operand(0)?;
     let axis = cx.axis(cx.int("axis")?.unwrap_or(-1), x)?;
     let count = cx.size(x, axis)?;
-    let rank = cx.ty(x).shape.len();
     let best = cx.push(TensorOp::ArgMax { axis, least: false, last: false }, vec![x])?;
-    let all = cx.numbers(Element::I64, vec![count], (0..count).map(|at| at as f64).collect())?;
-    let all = cx.along_axis(all, axis, rank)?;
-    let here = cx.binary(BinaryKind::Equal, best, all)?;
+    let here = indicators(cx, best, count, axis)?;
     let element = cx.ty(x).element;
     let id = cx.cast(here, element)?;
     cx.define(id);

@@ -4,7 +4,7 @@ use super::ImportLimits;
 use onnx_protobuf::TensorProto;
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::interp::tensor::{Data, TensorValue};
-use tacit_ir::stage::tensor::{Element, TensorOp};
+use tacit_ir::stage::tensor::Element;
 
 /// ONNX's element type numbers that Tacit reads.
 pub(super) fn element(code: i32) -> Option<Element> {
@@ -119,18 +119,4 @@ pub(super) fn element_name(code: i32) -> String {
 
 fn unsigned(values: &[u64]) -> Vec<i64> {
     values.iter().map(|&x| x as i64).collect()
-}
-
-/// The operation that holds a value. Booleans, which constants do not have, are kept as integers; the caller casts.
-pub(super) fn constant_op(value: &TensorValue) -> TensorOp {
-    let shape = value.shape.clone();
-    let (mut f32, mut f64, mut i64, mut str) = (None, None, None, None);
-    match &value.data {
-        Data::F32(data) => f32 = Some(data.clone()),
-        Data::F64(data) => f64 = Some(data.clone()),
-        Data::I64(data) => i64 = Some(data.clone()),
-        Data::Bool(data) => i64 = Some(data.iter().map(|&x| i64::from(x)).collect()),
-        Data::Str(data) => str = Some(data.clone()),
-    }
-    TensorOp::Constant { shape, f32, f64, i64, str }
 }

@@ -189,7 +189,7 @@ impl Reader<'_> {
         let axes = axes.ok_or_else(|| self.at(item, "weights are [outputs, channels, height, width]"))?;
         let single = |value: &TensorValue| TensorValue {
             shape: value.shape.clone(),
-            data: Data::F32(value.to_f64().unwrap_or_default().into_iter().map(|x| x as f32).collect()),
+            data: Data::of_numbers(Element::F32, value.to_f64().unwrap_or_default()),
         };
         let mut operands = vec![x, self.constant(&single(&weights), name)?];
         if let Some(item) = keys.get("bias") {
@@ -297,11 +297,7 @@ impl Reader<'_> {
             let value = values::tensor(self, item)?;
             let numbers = value.to_f64().ok_or_else(|| self.at(item, "`value` is a number or a list"))?;
             let element = operands.first().map_or(Element::F32, |id| self.graph.node(*id).ty.element);
-            let data = match element {
-                Element::F64 => Data::F64(numbers),
-                Element::I64 => Data::I64(numbers.into_iter().map(|x| x as i64).collect()),
-                _ => Data::F32(numbers.into_iter().map(|x| x as f32).collect()),
-            };
+            let data = Data::of_numbers(element, numbers);
             operands.push(self.constant(&TensorValue { shape: value.shape, data }, name)?);
         }
         if operands.len() != 2 {

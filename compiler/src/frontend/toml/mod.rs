@@ -115,16 +115,7 @@ impl Reader<'_> {
     }
 
     fn constant(&mut self, value: &TensorValue, name: &str) -> Result<ValueId> {
-        let shape = value.shape.clone();
-        let (mut f32, mut f64, mut i64, mut str) = (None, None, None, None);
-        match &value.data {
-            Data::F32(data) => f32 = Some(data.clone()),
-            Data::F64(data) => f64 = Some(data.clone()),
-            Data::I64(data) => i64 = Some(data.clone()),
-            Data::Str(data) => str = Some(data.clone()),
-            Data::Bool(data) => i64 = Some(data.iter().map(|x| i64::from(*x)).collect()),
-        }
-        self.push(TensorOp::Constant { shape, f32, f64, i64, str }, Vec::new(), name)
+        self.push(value.constant_op(), Vec::new(), name)
     }
 
     fn define(&mut self, name: &str, id: ValueId, at: &Item) -> Result<()> {

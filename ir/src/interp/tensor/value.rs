@@ -1,6 +1,6 @@
 //! A tensor in memory.
 
-use crate::stage::tensor::{Dim, Element, TensorType};
+use crate::stage::tensor::{Dim, Element, TensorOp, TensorType};
 
 /// Row-major data of one element type.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +41,15 @@ macro_rules! map_data {
 pub(super) use map_data;
 
 impl Data {
+    /// Numbers of an element type; 32-bit floats where it holds none.
+    pub fn of_numbers(element: Element, numbers: Vec<f64>) -> Self {
+        match element {
+            Element::F64 => Data::F64(numbers),
+            Element::I64 => Data::I64(numbers.into_iter().map(|x| x as i64).collect()),
+            Element::F32 | Element::Bool | Element::Str => Data::F32(numbers.into_iter().map(|x| x as f32).collect()),
+        }
+    }
+
     /// The element type.
     pub fn element(&self) -> Element {
         match self {
@@ -89,6 +98,20 @@ impl TensorValue {
             _ => Data::F32(data.into_iter().map(|x| x as f32).collect()),
         };
         TensorValue { shape, data }
+    }
+
+    /// The operation that holds the value. Booleans, which constants do not have, are kept as integers; the caller casts.
+    pub fn constant_op(&self) -> TensorOp {
+        let shape = self.shape.clone();
+        let (mut f32, mut f64, mut i64, mut str) = (None, None, None, None);
+        match &self.data {
+            Data::F32(data) => f32 = Some(data.clone()),
+            Data::F64(data) => f64 = Some(data.clone()),
+            Data::I64(data) => i64 = Some(data.clone()),
+            Data::Bool(data) => i64 = Some(data.iter().map(|&x| i64::from(x)).collect()),
+            Data::Str(data) => str = Some(data.clone()),
+        }
+        TensorOp::Constant { shape, f32, f64, i64, str }
     }
 
     /// Rows (the first dimension), or 1 for a scalar.
