@@ -172,4 +172,8 @@ fn weights_come_from_safetensors_and_mistakes_show_the_text() {
         assert!(why.contains(shown) && why.contains("m.toml"), "{why}");
         assert!(!at.join("n.tacit").exists());
     }
+    std::fs::write(at.join("m.toml"), "x = [").unwrap();
+    for command in [&["compile", "m.toml", "-o", "n.tacit"][..], &["explain", "m.toml"]] {
+        assert!(refused(at, command, "E0007", 1).contains("unclosed array"));
+    }
 }

@@ -12,9 +12,10 @@ use tacit_ir::diag::Result;
 
 pub(super) fn run(args: &Compile) -> Result<()> {
     let start = Instant::now();
-    let options = options::read(Some(&args.model), &args.spec, &args.set)?;
     let bar = spinner("compiling");
+    // Before its options: where a model is no TOML at all, that is what is wrong.
     let model = models::read(&args.model)?;
+    let options = options::read(Some(&args.model), &args.spec, &args.set)?;
     let calibration = match &args.calibration {
         None => BTreeMap::new(),
         Some(path) => data::read_inputs(path, &onnx::inputs(&model))?,

@@ -70,8 +70,8 @@ pub(super) fn explain(args: &Explain) -> Result<()> {
         )
         .help(format!("codes are: {}", codes.join(" "))));
     }
-    let options = options::read(Some(path), &[], &args.set)?;
     let model = models::read(path)?;
+    let options = options::read(Some(path), &[], &args.set)?;
     let calibration = match &args.calibration {
         None => BTreeMap::new(),
         Some(rows) => data::read_inputs(rows, &onnx::inputs(&model))?,
