@@ -78,6 +78,7 @@ codes! {
     WrongFileKind = "E0605", Input, "the file is one of Tacit's, but of another kind";
     OtherCircuit = "E0606", Input, "the file belongs to another circuit";
     NotConformant = "E0607", Input, "the file's contents do not fit the circuit's parameters";
+    EnvelopeInvalid = "E0608", Input, "the request to a server is malformed";
     KeyUnusable = "E0701", Input, "the key cannot be used";
     WouldOverwrite = "E0702", Input, "refusing to overwrite a secret key";
     EvaluationKeyMissing = "E0703", Input, "the circuit needs an evaluation key";

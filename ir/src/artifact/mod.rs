@@ -25,6 +25,7 @@ use sha2::{Digest, Sha256};
 
 pub mod contents;
 pub mod encode;
+pub mod envelope;
 pub mod v1;
 
 pub use contents::{
