@@ -113,17 +113,17 @@ fn operations(graph: &Graph<Tensor>) -> impl Iterator<Item = (String, String)> +
 /// What each place of the circuit does, and its predicted microseconds.
 fn costs(graph: &Graph<Circuit>, cost: &CostProfile, out: &mut BTreeMap<String, (Vec<String>, f64)>) {
     let mut params = None;
-    let mut bootstrap = None;
+    let mut inputs = None;
     for id in graph.values() {
         match &graph.node(id).ty {
             CircuitType::Params(glwe, gadget) => params = Some((*glwe, *gadget)),
-            CircuitType::BootstrapParams(found) => bootstrap = Some(*found),
+            CircuitType::BootstrapParams(found) if found.small_dimension > 0 => inputs = Some(found.lwe),
             _ => {}
         }
     }
     let Some((glwe, gadget)) = params else { return };
-    let words = |small: bool| match bootstrap {
-        Some(params) if small => f64::from(params.lwe.dimension) + 1.0,
+    let words = |small: bool| match inputs {
+        Some(lwe) if small => f64::from(lwe.dimension) + 1.0,
         _ => f64::from(glwe.lwe_dimension()) + 1.0,
     };
     for id in graph.values() {
@@ -152,8 +152,12 @@ fn costs(graph: &Graph<Circuit>, cost: &CostProfile, out: &mut BTreeMap<String, 
                     .operands
                     .first()
                     .is_some_and(|operand| matches!(graph.node(*operand).ty, CircuitType::Lwe { small: false, .. }));
-                let one = bootstrap.map_or(0.0, |params| {
-                    cost.bootstrap_us(&glwe, &params) + if large { cost.keyswitch_us(&glwe, &params) } else { 0.0 }
+                let params = node.operands.iter().find_map(|operand| match &graph.node(*operand).ty {
+                    CircuitType::BootstrapParams(params) => Some(params),
+                    _ => None,
+                });
+                let one = params.map_or(0.0, |params| {
+                    cost.bootstrap_us(&glwe, params) + if large { cost.keyswitch_us(&glwe, params) } else { 0.0 }
                 });
                 (format!("R2, {} bootstraps", table.len()), table.len() as f64 * one)
             }

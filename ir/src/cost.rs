@@ -153,13 +153,18 @@ impl CostProfile {
                 + counts.block_products as f64 * self.block_us(glwe, &gadget, BLOCK as f64)
                 + f64::from(layout.selectors) * self.prepare_selector_us(glwe, &gadget)
         });
-        let bootstraps = layout.bootstrap.map_or(0.0, |params| {
-            counts.bootstraps as f64 * self.bootstrap_us(glwe, &params)
-                + counts.keyswitches as f64 * self.keyswitch_us(glwe, &params)
-        });
         let small = plan.network.small();
-        let words = |at: usize| match layout.bootstrap {
-            Some(params) if small[at] => f64::from(params.lwe.dimension) + 1.0,
+        let bootstraps = plan.network.layers.iter().map(|layer| match layer {
+            Layer::Bootstrap { partition, operand, table, .. } => {
+                layout.partitions.get(*partition as usize).map_or(0.0, |params| {
+                    let keyswitch = if small[*operand as usize] { 0.0 } else { self.keyswitch_us(glwe, params) };
+                    table.len() as f64 * (self.bootstrap_us(glwe, params) + keyswitch)
+                })
+            }
+            _ => 0.0,
+        });
+        let words = |at: usize| match layout.input_partition() {
+            Some((_, params)) if small[at] => f64::from(params.lwe.dimension) + 1.0,
             _ => f64::from(glwe.lwe_dimension()) + 1.0,
         };
         let sums = plan.network.layers.iter().enumerate().map(|(at, layer)| match layer {
@@ -167,6 +172,6 @@ impl CostProfile {
             _ => 0.0,
         });
         let sums = self.lwe_term_ns * sums.sum::<f64>() / 1000.0;
-        gadget + bootstraps + sums + counts.form_terms as f64 * self.form_term_us(glwe)
+        gadget + bootstraps.sum::<f64>() + sums + counts.form_terms as f64 * self.form_term_us(glwe)
     }
 }

@@ -38,7 +38,7 @@ pub struct LweParams {
 /// Most bits of a digit of a keyswitch, so that a digit fits 16 bits.
 pub const KEYSWITCH_BASE_LOG: u32 = 15;
 
-/// What bootstraps need beside the GLWE parameters of their outputs.
+/// A partition: what the bootstraps that share a small key need beside the GLWE parameters of their outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BootstrapParams {
     /// The small key, under which the argument of a bootstrap is encrypted.
@@ -55,6 +55,12 @@ pub struct BootstrapParams {
 impl BootstrapParams {
     /// The largest k that blind rotations are written for.
     pub const MAX_GLWE_DIMENSION: u32 = 4;
+    /// Most partitions of a circuit.
+    pub const MAX_PARTITIONS: usize = 16;
+    /// Levels of the keyswitch, 0 where there is none.
+    pub fn keyswitch_levels(&self) -> u32 {
+        self.keyswitch.map_or(0, |gadget| gadget.levels)
+    }
 }
 
 impl LweParams {

@@ -25,18 +25,23 @@ pub struct Layout {
     pub result_slots: Vec<u32>,
     /// Top bits kept of each mask and body coefficient of a result.
     pub result_bits: u32,
-    /// Parameters of bootstraps and of inputs under the small key; `None` when there are neither.
-    pub bootstrap: Option<BootstrapParams>,
-    /// Number of inputs under the small key, each one GLWE ciphertext of `small_dimension` masks.
+    /// Partitions of the bootstraps, each with a small key and keys of its own. At most one has inputs under its small key.
+    pub partitions: Vec<BootstrapParams>,
+    /// Number of inputs under a small key, each one GLWE ciphertext of its partition's `small_dimension` masks.
     pub small_inputs: u32,
     /// LWE ciphertexts under the flattened GLWE key of each further result.
     pub lwe_results: Vec<u32>,
 }
 
 impl Layout {
-    /// Coefficients of an input under the small key.
+    /// The number of the partition under whose small key inputs are, and the partition.
+    pub fn input_partition(&self) -> Option<(usize, &BootstrapParams)> {
+        self.partitions.iter().enumerate().find(|(_, params)| params.small_dimension > 0)
+    }
+    /// Coefficients of an input under a small key.
     pub fn small_size(&self) -> u32 {
-        self.bootstrap.map_or(0, |params| params.lwe.dimension.checked_div(params.small_dimension).unwrap_or(0))
+        let size = |params: &BootstrapParams| params.lwe.dimension.checked_div(params.small_dimension);
+        self.input_partition().and_then(|(_, params)| size(params)).unwrap_or(0)
     }
 }
 
@@ -157,7 +162,7 @@ pub enum Layer {
     /// Coefficients of inputs: element e is coefficient `e % size` of input `first + e / size`, with `size` coefficients
     /// an input.
     Samples {
-        /// Inputs under the small key, else packed inputs.
+        /// Inputs under a small key, else packed inputs.
         small: bool,
         /// The first input.
         first: u32,
@@ -187,8 +192,10 @@ pub enum Layer {
         constant: Vec<u32>,
     },
     /// For each element a table, rotated by the element's phase; coefficient 0. Elements under the flattened GLWE key are
-    /// switched to the small key first.
+    /// switched to the partition's small key first.
     Bootstrap {
+        /// The partition.
+        partition: u32,
         /// The vector.
         operand: u32,
         /// Tables of N torus values.
@@ -310,7 +317,20 @@ impl Network {
         turns
     }
 
-    /// Per vector: whether it is under the small key.
+    /// Bootstraps of each partition.
+    pub fn bootstraps(&self, partitions: usize) -> Vec<u64> {
+        let mut counts = vec![0; partitions];
+        for layer in &self.layers {
+            if let Layer::Bootstrap { partition, table, .. } = layer
+                && let Some(count) = counts.get_mut(*partition as usize)
+            {
+                *count += table.len() as u64;
+            }
+        }
+        counts
+    }
+
+    /// Per vector: whether it is under a small key.
     pub fn small(&self) -> Vec<bool> {
         let mut small: Vec<bool> = Vec::with_capacity(self.layers.len());
         for layer in &self.layers {

@@ -112,7 +112,7 @@ fn ours(set: &Set) -> (f64, f64, f64) {
         body_bits: noises::body_bits(set.glwe.log2_std),
         result_slots: vec![],
         result_bits: 32,
-        bootstrap: Some(set.params),
+        partitions: vec![set.params],
         small_inputs: (COUNT as u32).div_ceil(n / set.params.small_dimension),
         lwe_results: vec![COUNT as u32],
     };
@@ -120,7 +120,7 @@ fn ours(set: &Set) -> (f64, f64, f64) {
     let tables: Vec<Vec<u32>> = vec![table.iter().map(|message| message << 27).collect()];
     let layers = vec![
         Layer::Samples { small: true, first: 0, count: COUNT as u32 },
-        Layer::Bootstrap { operand: 0, tables: tables.clone(), table: vec![0; COUNT] },
+        Layer::Bootstrap { partition: 0, operand: 0, tables: tables.clone(), table: vec![0; COUNT] },
     ];
     let network = Network { layers, results: vec![1], ..Network::default() };
     let plan = Plan { network, ..Plan::default() };
@@ -144,6 +144,7 @@ fn ours(set: &Set) -> (f64, f64, f64) {
         .zip(&messages)
         .map(|(found, message)| found.wrapping_sub(message << 59))
         .collect();
+    let key = &key.partitions()[0];
     let random = |count: usize| -> Vec<u32> { (0..count as u32).map(|i| i.wrapping_mul(0x9e37_79b9)).collect() };
     let small = random(COUNT * (n as usize + 1));
     let large = random(COUNT * (set.glwe.lwe_dimension() as usize + 1));

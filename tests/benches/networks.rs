@@ -55,12 +55,13 @@ fn main() {
 
 fn header() {
     println!(
-        "{:<28} {:>5} {:>5} {:>5} {:>16} {:>6} {:>8} {:>8} {:>7} {:>6} {:>6} {:>6} {:>6} {:>7} {:>7} {:>7} {:>8} {:>6}",
+        "{:<28} {:>5} {:>5} {:>5} {:>7} {:>20} {:>6} {:>8} {:>8} {:>7} {:>6} {:>6} {:>6} {:>6} {:>7} {:>7} {:>7} {:>8} {:>6}",
         "network",
         "prods",
         "pbs",
         "ks",
-        "n,k,N,l",
+        "k,N",
+        "n,l of each set",
         "pbs ms",
         "run ms",
         "run2 ms",
@@ -83,6 +84,7 @@ fn measure(name: &str, artifact: &Artifact, inputs: &BTreeMap<String, TensorValu
     let layout = artifact.client.layout.clone();
     let plan = artifact.plan.clone().expect("a whole artifact");
     let counts = plan.counts();
+    let bootstraps = plan.network.bootstraps(layout.partitions.len());
     let predicted_ms = CostProfile::default().plan_us(&layout, &plan) / 1e3;
     let circuit = Circuit::new(layout.clone(), plan, artifact.digest).expect("a checked plan");
     let client = ClientKey::generate(&layout, artifact.digest).expect("a key");
@@ -98,30 +100,32 @@ fn measure(name: &str, artifact: &Artifact, inputs: &BTreeMap<String, TensorValu
     let prepare_ms = one.install(|| median_ms(3, || drop(prepare(&circuit, bytes))));
     let run = || median_ms(TIMES, || drop(circuit.evaluate(&prepared, key.as_ref()).expect("an evaluation")));
     let (run_ms, run2_ms) = (one.install(run), two.install(run));
-    let (mut pbs_ms, mut pbs2_ms, mut keyswitch_ms) = (f64::NAN, f64::NAN, f64::NAN);
-    if let (Some(key), Some(params)) = (&key, layout.bootstrap) {
-        let random = |count: usize| -> Vec<u32> { (0..count as u32).map(|i| i.wrapping_mul(0x9e37_79b9)).collect() };
+    // All bootstraps of the run, measured alone: in batches, partition by partition.
+    let (mut pbs_ms, mut pbs2_ms, mut keyswitch_ms) = (0.0, 0.0, 0.0);
+    let random = |count: usize| -> Vec<u32> { (0..count as u32).map(|i| i.wrapping_mul(0x9e37_79b9)).collect() };
+    let keys = key.iter().flat_map(|key| key.partitions());
+    for ((key, params), bootstraps) in keys.zip(&layout.partitions).zip(bootstraps) {
         let small = random(ALONE * (params.lwe.dimension as usize + 1));
         let tables = vec![random(layout.glwe.polynomial_size as usize)];
-        let alone = || median_ms(TIMES, || drop(key.bootstrap(&small, &tables, &[0; ALONE]))) / ALONE as f64;
-        (pbs_ms, pbs2_ms) = (one.install(alone), two.install(alone));
+        let share = bootstraps as f64 / ALONE as f64;
+        let alone = || share * median_ms(TIMES, || drop(key.bootstrap(&small, &tables, &[0; ALONE])));
+        pbs_ms += one.install(alone);
+        pbs2_ms += two.install(alone);
         let large = random(ALONE * (layout.glwe.lwe_dimension() as usize + 1));
-        keyswitch_ms = one.install(|| median_ms(TIMES, || drop(key.keyswitch(&large)))) / ALONE as f64;
+        keyswitch_ms += one.install(|| share * median_ms(TIMES, || drop(key.keyswitch(&large))));
     }
+    let sets: Vec<String> =
+        layout.partitions.iter().map(|params| format!("{},{}", params.lwe.dimension, params.gadget.levels)).collect();
     println!(
-        "{name:<28} {:>5} {:>5} {:>5} {:>16} {pbs_ms:>6.2} {run_ms:>8.1} {run2_ms:>8.1} {:>7.2} {:>6.2} {:>6.3} {:>6.2} {prepare_ms:>6.1} {:>7.1} {:>7.0} {:>7.0} {compile:>8.1} {:>6.0}",
+        "{name:<28} {:>5} {:>5} {:>5} {:>7} {:>20} {:>6.2} {run_ms:>8.1} {run2_ms:>8.1} {:>7.2} {:>6.2} {:>6.3} {:>6.2} {prepare_ms:>6.1} {:>7.1} {:>7.0} {:>7.0} {compile:>8.1} {:>6.0}",
         counts.external_products,
         counts.bootstraps,
         counts.keyswitches,
-        layout.bootstrap.map_or(
-            format!("-,{},{}", layout.glwe.dimension, layout.glwe.polynomial_size),
-            |params| format!(
-                "{},{},{},{}",
-                params.lwe.dimension, layout.glwe.dimension, layout.glwe.polynomial_size, params.gadget.levels
-            )
-        ),
+        format!("{},{}", layout.glwe.dimension, layout.glwe.polynomial_size),
+        sets.join(" "),
+        pbs_ms / counts.bootstraps as f64,
         run_ms / run2_ms,
-        counts.bootstraps as f64 * pbs2_ms / run2_ms,
+        pbs2_ms / run2_ms,
         keyswitch_ms / pbs_ms,
         // Over what one thread takes, preparing included.
         predicted_ms / (run_ms + prepare_ms),

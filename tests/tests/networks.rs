@@ -97,7 +97,7 @@ fn encrypted_networks_agree_with_the_simulation() {
     for example in networks() {
         let compiled = example.compile(&Options::default()).unwrap();
         let layout = &compiled.artifact.client.layout;
-        assert!(layout.glwe.is_secure() && layout.bootstrap.is_none_or(|params| params.lwe.is_secure()));
+        assert!(layout.glwe.is_secure() && layout.partitions.iter().all(|params| params.lwe.is_secure()));
         // Errors of one row's outputs are not independent, so rows are what counts.
         let rows = 12;
         let codec = Codec::new(&compiled.artifact).unwrap();

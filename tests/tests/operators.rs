@@ -148,7 +148,7 @@ fn check(operations: &[(String, Vec<String>)], settings: &str, share: f64) {
     let batch = codec.encode(&inputs).unwrap();
     let plan = compiled.artifact.plan.as_ref().unwrap();
     let layout = &compiled.artifact.client.layout;
-    assert!(layout.glwe.is_secure() && layout.bootstrap.is_none_or(|params| params.lwe.is_secure()));
+    assert!(layout.glwe.is_secure() && layout.partitions.iter().all(|params| params.lwe.is_secure()));
     let clear = batch.rows.iter().map(|row| plan::simulate(plan, layout, &row.inputs(), None).unwrap());
     let clear = codec.decode(&clear.collect::<Vec<_>>(), &batch.passed).unwrap();
     let float = evaluate(&model, &inputs).unwrap();

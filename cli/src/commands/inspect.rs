@@ -108,15 +108,17 @@ pub(super) fn text(artifact: &Artifact) -> Result<String> {
         layout.gadget.map_or(String::new(), |g| format!(", base 2^{} level {}", g.base_log, g.levels)),
         artifact.client.failure_bits,
     ));
-    if let Some(bootstrap) = &layout.bootstrap {
+    let bootstraps = artifact.plan.as_ref().map(|plan| plan.network.bootstraps(layout.partitions.len()));
+    for (at, params) in layout.partitions.iter().enumerate() {
         let gadget = |g: &tacit_ir::params::GadgetParams| format!("base 2^{} level {}", g.base_log, g.levels);
+        let count = bootstraps.as_ref().map_or(String::new(), |counts| format!("{} bootstraps with ", counts[at]));
         lines.push(format!(
-            "bootstraps   n={} noise 2^{:.2}, key in blocks of {} with at most one 1, {}, keyswitch {}",
-            bootstrap.lwe.dimension,
-            bootstrap.lwe.log2_std,
-            bootstrap.lwe.block,
-            gadget(&bootstrap.gadget),
-            bootstrap.keyswitch.as_ref().map_or("none".to_owned(), gadget),
+            "partition {at}  {count}n={} noise 2^{:.2}, key in blocks of {} with at most one 1, {}, keyswitch {}",
+            params.lwe.dimension,
+            params.lwe.log2_std,
+            params.lwe.block,
+            gadget(&params.gadget),
+            params.keyswitch.as_ref().map_or("none".to_owned(), gadget),
         ));
     }
     lines.push(format!("selectors    {} bits, {} packed inputs", layout.selectors, layout.packed_inputs));

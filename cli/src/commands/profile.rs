@@ -80,7 +80,7 @@ fn measure() -> Result<CostProfile> {
     for (k, log2_size, levels) in SHAPES {
         let glwe = GlweParams::secure(k, 1 << log2_size);
         let gadget = GadgetParams { base_log: 24 / levels, levels };
-        let layout = layout(glwe, gadget, None);
+        let layout = layout(glwe, gadget, vec![]);
         // A row of arbitrary bytes takes as long as an encrypted one.
         let bytes: Vec<u8> =
             (0..query_row_bytes(&layout)).map(|at| (at.wrapping_mul(0x9e37_79b9) >> 13) as u8).collect();
@@ -125,8 +125,8 @@ fn measure() -> Result<CostProfile> {
     })
 }
 
-fn layout(glwe: GlweParams, gadget: GadgetParams, bootstrap: Option<BootstrapParams>) -> Layout {
-    let network = bootstrap.is_some();
+fn layout(glwe: GlweParams, gadget: GadgetParams, partitions: Vec<BootstrapParams>) -> Layout {
+    let network = !partitions.is_empty();
     Layout {
         glwe,
         gadget: (!network).then_some(gadget),
@@ -135,7 +135,7 @@ fn layout(glwe: GlweParams, gadget: GadgetParams, bootstrap: Option<BootstrapPar
         body_bits: noise::body_bits(glwe.log2_std),
         result_slots: if network { vec![] } else { vec![1] },
         result_bits: 32,
-        bootstrap,
+        partitions,
         small_inputs: 0,
         lwe_results: if network { vec![BATCH as u32] } else { vec![] },
     }
@@ -179,7 +179,7 @@ fn bootstrap(
 ) -> Result<(f64, f64, f64)> {
     let keyswitch = Some(GadgetParams { base_log: 4, levels: 3 });
     let params = BootstrapParams { lwe: LweParams::secure(768, 3), keyswitch, gadget, small_dimension: 0 };
-    let layout = layout(glwe, gadget, Some(params));
+    let layout = layout(glwe, gadget, vec![params]);
     let samples = Layer::Samples { small: false, first: 0, count: glwe.polynomial_size.min(512) };
     let columns = 0..glwe.polynomial_size.min(512);
     let sums = Layer::Affine {
@@ -202,6 +202,7 @@ fn bootstrap(
     let missing = || Diagnostic::new(Code::Internal, "no evaluation key");
     let file = client.evaluation_key()?.ok_or_else(missing)?;
     let key = EvaluationKey::from_bytes(&file, &layout, &[0; 32])?;
+    let key = key.partitions().first().ok_or_else(missing)?;
     let random = |count: u32| -> Vec<u32> { (0..count).map(|at| at.wrapping_mul(0x9e37_79b9)).collect() };
     let small = random(BATCH as u32 * (params.lwe.dimension + 1));
     let large = random(BATCH as u32 * (glwe.lwe_dimension() + 1));

@@ -66,11 +66,12 @@ struct Parameters {
     gadget: String,
     body_bits: u32,
     result_bits: u32,
-    small: Option<SmallKey>,
+    small: Vec<SmallKey>,
 }
 
-/// The key that arguments of bootstraps are under.
+/// The key that arguments of a partition's bootstraps are under.
 struct SmallKey {
+    bootstraps: u64,
     dimension: u32,
     block: u32,
     log2_std: String,
@@ -117,17 +118,23 @@ pub(super) fn html(artifact: &Artifact, file_bytes: u64) -> Result<String> {
                 .map_or("none".to_owned(), |gadget| format!("base 2^{}, levels {}", gadget.base_log, gadget.levels)),
             body_bits: layout.body_bits,
             result_bits: layout.result_bits,
-            small: layout.bootstrap.map(|params| SmallKey {
-                dimension: params.lwe.dimension,
-                block: params.lwe.block,
-                log2_std: format!("{:.4}", params.lwe.log2_std),
-                curve: format!("{:.4}", tacit_ir::params::minimal_log2_std(f64::from(params.lwe.dimension))),
-            }),
+            small: layout
+                .partitions
+                .iter()
+                .zip(plan.network.bootstraps(layout.partitions.len()))
+                .map(|(params, bootstraps)| SmallKey {
+                    bootstraps,
+                    dimension: params.lwe.dimension,
+                    block: params.lwe.block,
+                    log2_std: format!("{:.4}", params.lwe.log2_std),
+                    curve: format!("{:.4}", tacit_ir::params::minimal_log2_std(f64::from(params.lwe.dimension))),
+                })
+                .collect(),
         },
         sizes: vec![
             ("query, one row", bytes(v1::query_row_bytes(layout))),
             ("result, one row", bytes(v1::result_row_bytes(layout))),
-            ("client key", bytes(v1::packed_bytes(u64::from(glwe.lwe_dimension()), 1))),
+            ("client key", bytes(v1::client_key_bytes(layout))),
             (
                 "evaluation key",
                 match v1::evaluation_key_bytes(layout) {

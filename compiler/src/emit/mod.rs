@@ -33,10 +33,11 @@ pub fn emit(
     failure_bits: u32,
 ) -> Result<(ClientSpec, Plan)> {
     let (glwe, gadget) = parameters(circuit)?;
-    let bootstrap = circuit.values().find_map(|id| match &circuit.node(id).ty {
-        CircuitType::BootstrapParams(params) => Some(*params),
+    let partitions = circuit.values().filter_map(|id| match &circuit.node(id).ty {
+        CircuitType::BootstrapParams(params) => Some((id, *params)),
         _ => None,
     });
+    let partitions = partitions.collect();
     let mut emitter = Emitter {
         circuit,
         glwe,
@@ -51,7 +52,7 @@ pub fn emit(
         decoders: Vec::new(),
         result_slots: Vec::new(),
         tolerance: f64::INFINITY,
-        bootstrap,
+        partitions,
         small_inputs: 0,
         vectors: BTreeMap::new(),
         lwe_results: Vec::new(),
@@ -92,7 +93,8 @@ struct Emitter<'a> {
     result_slots: Vec<u32>,
     /// The smallest tolerated error of a result, as a standard deviation of the torus.
     tolerance: f64,
-    bootstrap: Option<BootstrapParams>,
+    /// Partitions, in the order of their `bootstrap_params`.
+    partitions: Vec<(ValueId, BootstrapParams)>,
     small_inputs: u32,
     /// Layers made for values, by reader.
     vectors: BTreeMap<(ValueId, Reader), u32>,
@@ -293,7 +295,7 @@ impl Emitter<'_> {
             body_bits: noise::body_bits(self.glwe.log2_std),
             result_slots: self.result_slots,
             result_bits,
-            bootstrap: self.bootstrap,
+            partitions: self.partitions.into_iter().map(|(_, params)| params).collect(),
             small_inputs: self.small_inputs,
             lwe_results: self.lwe_results,
         };

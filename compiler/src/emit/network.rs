@@ -66,8 +66,7 @@ impl Emitter<'_> {
         let node = self.circuit.node(id);
         let layer = match &node.op {
             CircuitOp::Samples { unit, small } if reader == Reader::Sum => {
-                let codes = node.operands.first().copied();
-                self.samples(codes, *unit, *small)?
+                self.samples(&node.operands, *unit, *small)?
             }
             CircuitOp::RotateLookup { .. } if reader == Reader::Sum => self.rotate(id)?,
             CircuitOp::Bootstrap { .. } if reader == Reader::Sum => self.bootstrap(id)?,
@@ -100,13 +99,19 @@ impl Emitter<'_> {
         Ok(number)
     }
 
-    fn samples(&mut self, codes: Option<ValueId>, unit: f64, small: bool) -> Result<Layer> {
+    /// The partition whose `bootstrap_params` is among the operands of an operation.
+    fn partition(&self, operands: &[ValueId]) -> Option<usize> {
+        self.partitions.iter().position(|(id, _)| operands.contains(id))
+    }
+
+    fn samples(&mut self, operands: &[ValueId], unit: f64, small: bool) -> Result<Layer> {
         let wrong = || Diagnostic::internal("samples of something else than codes");
-        let codes = codes.ok_or_else(wrong)?;
+        let codes = *operands.first().ok_or_else(wrong)?;
         let CircuitType::Codes { largest, .. } = &self.circuit.node(codes).ty else { return Err(wrong()) };
         let count = largest.len() as u32;
-        let (size, next) = match (small, &self.bootstrap) {
-            (true, Some(params)) => (params.lwe.dimension / params.small_dimension.max(1), &mut self.small_inputs),
+        let partition = self.partition(operands).and_then(|at| self.partitions.get(at));
+        let (size, next) = match (small, partition) {
+            (true, Some((_, params))) => (params.lwe.dimension / params.small_dimension.max(1), &mut self.small_inputs),
             _ => (self.glwe.polynomial_size, &mut self.packed),
         };
         let first = *next;
@@ -195,6 +200,9 @@ impl Emitter<'_> {
         else {
             return Err(Diagnostic::internal("not a bootstrap"));
         };
+        let partition = self.partition(&node.operands).ok_or_else(|| {
+            Diagnostic::new(Code::IrInvalid, "a bootstrap has no parameters").help("run `choose-parameters` first")
+        })? as u32;
         let operand = self.vector(argument, Reader::Table)?;
         let middles = self.middles(argument)?;
         let (_, argument_unit) = self.lwe(argument)?;
@@ -209,6 +217,6 @@ impl Emitter<'_> {
             };
             out.push((0..n).map(value).collect());
         }
-        Ok(Layer::Bootstrap { operand, tables: out.all, table: out.index })
+        Ok(Layer::Bootstrap { partition, operand, tables: out.all, table: out.index })
     }
 }

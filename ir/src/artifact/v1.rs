@@ -55,8 +55,8 @@ pub struct SecretKey {
     /// The k*N bits of the binary GLWE key, polynomial after polynomial, lowest degree first, eight a byte from the
     /// least significant bit.
     pub bits: Vec<u8>,
-    /// The n bits of the small LWE key in the same way; empty where there is none.
-    pub small: Vec<u8>,
+    /// The n bits of each partition's small LWE key in the same way.
+    pub small: Vec<Vec<u8>>,
 }
 
 impl std::fmt::Debug for KeySection {
@@ -94,14 +94,14 @@ pub fn query_row_bytes(layout: &Layout) -> u64 {
         + u64::from(layout.small_inputs) * small_input_bytes(layout)
 }
 
-/// Bytes of one seeded input under the small key: the coefficients of its body.
+/// Bytes of one seeded input under a small key: the coefficients of its body.
 pub fn small_input_bytes(layout: &Layout) -> u64 {
     packed_bytes(u64::from(layout.small_size()), small_body_bits(layout))
 }
 
 /// Bits kept of each body coefficient of an input under the small key.
 pub fn small_body_bits(layout: &Layout) -> u32 {
-    layout.bootstrap.map_or(0, |params| crate::noise::body_bits(params.lwe.log2_std))
+    layout.input_partition().map_or(0, |(_, params)| crate::noise::body_bits(params.lwe.log2_std))
 }
 
 /// Words of the mask stream before the masks of the inputs under the small key: those of selectors and packed inputs.
@@ -116,34 +116,46 @@ pub fn lwe_result_bytes(layout: &Layout, values: u32) -> u64 {
     packed_bytes((u64::from(layout.glwe.lwe_dimension()) + 1) * u64::from(values), layout.result_bits)
 }
 
-/// Bytes of the seeded bootstrapping key: for each bit of the small key the bodies of a GGSW.
-pub fn bootstrapping_key_bytes(layout: &Layout) -> u64 {
-    layout.bootstrap.map_or(0, |params| u64::from(params.lwe.dimension) * bootstrapping_row_bytes(layout, &params))
+/// Bytes of a client key's bits: the GLWE key, and the small key of each partition.
+pub fn client_key_bytes(layout: &Layout) -> u64 {
+    let small = layout.partitions.iter().map(|params| packed_bytes(u64::from(params.lwe.dimension), 1));
+    packed_bytes(u64::from(layout.glwe.lwe_dimension()), 1) + small.sum::<u64>()
 }
 
-/// Bytes of one GGSW of the bootstrapping key: `(k+1) * levels` bodies of N coefficients.
+/// Bytes of a partition's seeded bootstrapping key: for each bit of the small key the bodies of a GGSW.
+pub fn bootstrapping_key_bytes(layout: &Layout, params: &BootstrapParams) -> u64 {
+    u64::from(params.lwe.dimension) * bootstrapping_row_bytes(layout, params)
+}
+
+/// Bytes of one GGSW of a bootstrapping key: `(k+1) * levels` bodies of N coefficients.
 pub fn bootstrapping_row_bytes(layout: &Layout, params: &BootstrapParams) -> u64 {
     let rows = u64::from(params.gadget.levels) * (u64::from(layout.glwe.dimension) + 1);
     packed_bytes(rows * u64::from(layout.glwe.polynomial_size), key_body_bits(layout))
 }
 
-/// Bits kept of each body of the bootstrapping key.
+/// Bits kept of each body of a bootstrapping key.
 pub fn key_body_bits(layout: &Layout) -> u32 {
     crate::noise::body_bits(layout.glwe.log2_std)
 }
 
-/// Bytes of the seeded keyswitching key: 32-bit bodies, `levels` for each bit of the flattened GLWE key.
-pub fn keyswitching_key_bytes(layout: &Layout) -> u64 {
-    let levels = layout.bootstrap.and_then(|params| params.keyswitch).map_or(0, |gadget| u64::from(gadget.levels));
-    4 * levels * u64::from(layout.glwe.lwe_dimension())
+/// Bytes of a partition's seeded keyswitching key: 32-bit bodies, `levels` for each bit of the flattened GLWE key.
+pub fn keyswitching_key_bytes(layout: &Layout, params: &BootstrapParams) -> u64 {
+    4 * u64::from(params.keyswitch_levels()) * u64::from(layout.glwe.lwe_dimension())
 }
 
-/// Bytes of an evaluation key's section: a seed, the bootstrapping key, the keyswitching key. 0 where none is needed.
+/// Bytes of an evaluation key's section: a seed, and each partition's bootstrapping and keyswitching key. 0 where none is
+/// needed.
 pub fn evaluation_key_bytes(layout: &Layout) -> u64 {
-    match layout.bootstrap {
-        Some(_) => SEED_BYTES as u64 + bootstrapping_key_bytes(layout) + keyswitching_key_bytes(layout),
-        None => 0,
-    }
+    let keys = |params| bootstrapping_key_bytes(layout, params) + keyswitching_key_bytes(layout, params);
+    let all: u64 = layout.partitions.iter().map(keys).sum();
+    if all == 0 { 0 } else { SEED_BYTES as u64 + all }
+}
+
+/// Masks of an evaluation key's stream, kN words each, that one partition's keys take: one for each row of the GGSWs, and as
+/// many words for the rows of the keyswitching key, n for each of kN bits and each level.
+pub fn partition_masks(layout: &Layout, params: &BootstrapParams) -> u64 {
+    let rows = params.gadget.levels * (layout.glwe.dimension + 1);
+    u64::from(params.lwe.dimension) * u64::from(rows + params.keyswitch_levels())
 }
 
 /// Bytes of one result ciphertext with `slots` body coefficients: k masks of N coefficients, then the bodies, all of

@@ -10,15 +10,24 @@ fn wrong<T>(why: impl Into<String>) -> Result<T> {
     Err(Diagnostic::new(Code::NotConformant, why))
 }
 
-pub(super) fn check_layout(params: Option<&BootstrapParams>, dimension: u32, small_inputs: u32) -> Result<()> {
-    let Some(BootstrapParams { lwe, keyswitch, gadget, small_dimension }) = params else {
-        return if small_inputs > 0 { wrong("inputs under a small key without one") } else { Ok(()) };
-    };
+pub(super) fn check_partitions(partitions: &[BootstrapParams], dimension: u32, small_inputs: u32) -> Result<()> {
+    if !partitions.is_empty() && dimension > BootstrapParams::MAX_GLWE_DIMENSION {
+        return wrong(format!("bootstraps at k={dimension}"));
+    }
+    let with_inputs = partitions.iter().filter(|params| params.small_dimension > 0).count();
+    if partitions.len() > BootstrapParams::MAX_PARTITIONS || with_inputs > 1 {
+        return wrong(format!("{} partitions, {with_inputs} of them with inputs", partitions.len()));
+    }
+    if small_inputs > 1 << 16 || small_inputs > 0 && with_inputs == 0 {
+        return wrong("inputs under a small key without one, or an absurd number");
+    }
+    partitions.iter().try_for_each(check_partition)
+}
+
+fn check_partition(params: &BootstrapParams) -> Result<()> {
+    let BootstrapParams { lwe, keyswitch, gadget, small_dimension } = params;
     if !lwe.log2_std.is_finite() || !lwe.is_secure() || lwe.log2_std > -2.0 {
         return wrong(format!("noise 2^{} at dimension {} is below 128 bits of security", lwe.log2_std, lwe.dimension));
-    }
-    if dimension > BootstrapParams::MAX_GLWE_DIMENSION {
-        return wrong(format!("bootstraps at k={dimension}"));
     }
     for gadget in keyswitch.iter().chain([gadget]) {
         super::plan::check_gadget(gadget)?;
@@ -28,7 +37,7 @@ pub(super) fn check_layout(params: Option<&BootstrapParams>, dimension: u32, sma
     }
     let size = lwe.dimension.checked_div(*small_dimension).unwrap_or(0);
     let fits = size.is_power_of_two() && size >= 64 && size * small_dimension == lwe.dimension;
-    if small_inputs > 1 << 16 || small_inputs > 0 && !fits {
+    if *small_dimension > 0 && !fits {
         return wrong("inputs under the small key do not fit its dimension");
     }
     Ok(())
@@ -83,13 +92,16 @@ pub(super) fn check(network: &Network, layout: &Layout) -> Result<()> {
                     return wrong("the rows of a matrix are inconsistent");
                 }
             }
-            Layer::Bootstrap { operand, tables, table } => {
+            Layer::Bootstrap { partition, operand, tables, table } => {
                 check_tables(tables, table, n)?;
                 if lengths.get(*operand as usize) != Some(&table.len()) {
                     return wrong("a bootstrap of a vector of another length");
                 }
-                let keyswitched = !small[*operand as usize];
-                if !layout.bootstrap.is_some_and(|params| !keyswitched || params.keyswitch.is_some()) {
+                let under_small = small[*operand as usize];
+                let fits = |params: &BootstrapParams| {
+                    if under_small { params.small_dimension > 0 } else { params.keyswitch.is_some() }
+                };
+                if !layout.partitions.get(*partition as usize).is_some_and(fits) {
                     return wrong("a bootstrap without the parameters for it");
                 }
             }
@@ -124,7 +136,7 @@ pub struct Inputs<'a> {
     pub selectors: &'a [bool],
     /// Packed inputs.
     pub packed: &'a [Vec<u64>],
-    /// Inputs under the small key.
+    /// Inputs under a small key.
     pub small: &'a [Vec<u64>],
 }
 
@@ -135,7 +147,7 @@ pub struct Messages {
     pub selectors: Vec<bool>,
     /// Message polynomial of each packed input, on the torus.
     pub packed: Vec<Vec<u64>>,
-    /// Message polynomial of each input under the small key.
+    /// Message polynomial of each input under a small key.
     pub small: Vec<Vec<u64>>,
 }
 
@@ -177,8 +189,8 @@ pub fn vectors(
     for layer in &network.layers {
         let made = match layer {
             Layer::Samples { small, first, count } => {
-                let (source, size, variance) = match (small, &layout.bootstrap) {
-                    (true, Some(params)) => (inputs.small, layout.small_size(), params.lwe.variance()),
+                let (source, size, variance) = match (small, layout.input_partition()) {
+                    (true, Some((_, params))) => (inputs.small, layout.small_size(), params.lwe.variance()),
                     _ => (inputs.packed, n, noise::fresh(layout)),
                 };
                 let at = |e: u32| (source[(first + e / size) as usize][(e % size) as usize] >> 32) as u32;
@@ -207,11 +219,10 @@ pub fn vectors(
                 };
                 start.windows(2).zip(constant).map(row).collect()
             }
-            Layer::Bootstrap { operand, tables, table } => {
-                let (before, after) = layout.bootstrap.map_or((0.0, 0.0), |params| {
-                    let before = noise_of::argument(glwe, &params, 0.0, small[*operand as usize]);
-                    (before, noise_of::blind_rotation(glwe, &params))
-                });
+            Layer::Bootstrap { partition, operand, tables, table } => {
+                let params = &layout.partitions[*partition as usize];
+                let before = noise_of::argument(glwe, params, 0.0, small[*operand as usize]);
+                let after = noise_of::blind_rotation(glwe, params);
                 let element = |(&value, &table): (&u32, &u32)| {
                     let slot = slot_of(noisy(value, before), n);
                     noisy(read(&tables[table as usize], slot, n), after)

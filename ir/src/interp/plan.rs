@@ -23,7 +23,7 @@ pub fn check_layout(layout: &Layout) -> Result<()> {
         body_bits,
         result_slots,
         result_bits,
-        bootstrap,
+        partitions,
         small_inputs,
         lwe_results,
     } = layout;
@@ -43,7 +43,7 @@ pub fn check_layout(layout: &Layout) -> Result<()> {
     if *selectors > 1 << 20 || *packed_inputs > 1 << 16 || result_slots.len() > 1 << 12 {
         return wrong("an absurd number of inputs or results");
     }
-    super::network::check_layout(bootstrap.as_ref(), glwe.dimension, *small_inputs)?;
+    super::network::check_partitions(partitions, glwe.dimension, *small_inputs)?;
     let values: u64 = lwe_results.iter().map(|&count| u64::from(count)).sum();
     if values > 1 << 20 || lwe_results.len() > 1 << 12 || result_slots.is_empty() && values == 0 {
         return wrong("no result, or an absurd number");

@@ -78,12 +78,12 @@ fn encrypt_row(key: &ClientKey, row: &EncodedRow, out: &mut Vec<u8>) {
     small_inputs(key, row, seed, &noise_key, small);
 }
 
-/// Encrypts the inputs under the small key: GLWE ciphertexts whose key polynomials are the small key cut in pieces.
+/// Encrypts the inputs under a small key: GLWE ciphertexts whose key polynomials are the small key cut in pieces.
 fn small_inputs(key: &ClientKey, row: &EncodedRow, seed: [u8; 16], noise_key: &[u8; 32], out: &mut [u8]) {
     let layout = &key.layout;
-    let (Some(fft), Some(params)) = (&key.small_fft, layout.bootstrap) else { return };
+    let (Some(fft), Some((_, params))) = (&key.small_fft, layout.input_partition()) else { return };
     let masks = MaskStream::new(seed);
-    let mut mask = vec![0u64; key.small.len()];
+    let mut mask = vec![0u64; params.lwe.dimension as usize];
     let mut product = MaskProduct::new(fft);
     let std = (64.0 + params.lwe.log2_std).exp2();
     let before = u64::from(layout.selectors) + u64::from(layout.packed_inputs);

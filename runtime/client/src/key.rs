@@ -31,9 +31,9 @@ pub struct ClientKey {
     pub(crate) fft: Fft,
     /// Transforms of the k key polynomials in units of `2^-64`.
     pub(crate) fourier: Vec<AVec<c64>>,
-    /// The n bits of the small key, one a byte; empty where the circuit has none.
-    pub(crate) small: Zeroizing<Vec<u8>>,
-    /// Transforms of the small key's polynomials, and the plan for them, where inputs are encrypted under it.
+    /// The n bits of each partition's small key, one a byte.
+    pub(crate) small: Vec<Zeroizing<Vec<u8>>>,
+    /// Transforms of the polynomials of the small key under which inputs are, and the plan for them.
     pub(crate) small_fourier: Vec<AVec<c64>>,
     pub(crate) small_fft: Option<Fft>,
 }
@@ -67,15 +67,21 @@ impl ClientKey {
         for bit in bits.iter_mut() {
             *bit &= 1;
         }
-        let small = layout.bootstrap.map_or_else(|| Zeroizing::new(Vec::new()), |b| block_binary(&b.lwe, &mut random));
+        let small = layout.partitions.iter().map(|params| block_binary(&params.lwe, &mut random)).collect();
         Ok(Self::assemble(layout.clone(), digest, bits, small))
     }
 
-    fn assemble(layout: Layout, digest: CircuitDigest, bits: Zeroizing<Vec<u8>>, small: Zeroizing<Vec<u8>>) -> Self {
+    fn assemble(
+        layout: Layout,
+        digest: CircuitDigest,
+        bits: Zeroizing<Vec<u8>>,
+        small: Vec<Zeroizing<Vec<u8>>>,
+    ) -> Self {
         let fft = Fft::new(layout.glwe.polynomial_size as usize);
         let fourier = transforms(&fft, &bits);
         let small_fft = (layout.small_inputs > 0).then(|| Fft::new(layout.small_size() as usize));
-        let small_fourier = small_fft.as_ref().map_or_else(Vec::new, |fft| transforms(fft, &small));
+        let inputs = small_fft.as_ref().zip(layout.input_partition());
+        let small_fourier = inputs.map_or_else(Vec::new, |(fft, (at, _))| transforms(fft, &small[at]));
         ClientKey { digest, layout, bits, fft, fourier, small, small_fourier, small_fft }
     }
 
@@ -112,8 +118,8 @@ impl ClientKey {
     ///
     /// [`Code::Internal`] when encryption fails.
     pub fn to_bytes(&self, passphrase: Option<&str>) -> Result<Zeroizing<Vec<u8>>> {
-        let mut secret =
-            SecretKey { layout: self.layout.clone(), bits: packed(&self.bits), small: packed(&self.small) };
+        let small = self.small.iter().map(|bits| packed(bits)).collect();
+        let mut secret = SecretKey { layout: self.layout.clone(), bits: packed(&self.bits), small };
         let plain = Zeroizing::new(encode(&secret)?);
         secret.bits.zeroize();
         secret.small.zeroize();
@@ -177,7 +183,14 @@ impl ClientKey {
         let SecretKey { layout, bits, small } = decode(&plain)?;
         check_layout(&layout)?;
         let bits = unpacked(Zeroizing::new(bits), layout.glwe.lwe_dimension())?;
-        let small = unpacked(Zeroizing::new(small), layout.bootstrap.map_or(0, |b| b.lwe.dimension))?;
+        // Wiped even when one of them does not fit.
+        let small: Vec<Zeroizing<Vec<u8>>> = small.into_iter().map(Zeroizing::new).collect();
+        if small.len() != layout.partitions.len() {
+            let what = format!("a key with {} small keys for {} partitions", small.len(), layout.partitions.len());
+            return Err(Diagnostic::new(Code::NotConformant, what));
+        }
+        let pairs = small.into_iter().zip(&layout.partitions);
+        let small = pairs.map(|(bits, params)| unpacked(bits, params.lwe.dimension)).collect::<Result<_>>()?;
         Ok(Self::assemble(layout, file.digest, bits, small))
     }
 }

@@ -34,7 +34,7 @@ fn layout(glwe: GlweParams, levels: u32) -> Layout {
         body_bits: noise::body_bits(glwe.log2_std),
         result_slots: vec![1],
         result_bits: 32,
-        bootstrap: None,
+        partitions: vec![],
         small_inputs: 0,
         lwe_results: vec![],
     }

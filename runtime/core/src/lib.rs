@@ -17,7 +17,7 @@ mod phases;
 mod prepare;
 mod query;
 
-pub use bootstrap::EvaluationKey;
+pub use bootstrap::{EvaluationKey, PartitionKey};
 pub use circuit::Circuit;
 pub use evaluate::Ciphertexts;
 pub use prepare::{PreparedRow, prepare};

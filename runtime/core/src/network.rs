@@ -36,11 +36,13 @@ impl Circuit {
                     let operands: Vec<&Vector> = operands.iter().map(|at| &vectors[*at as usize]).collect();
                     affine(&operands, start, column, weight, constant)
                 }
-                Layer::Bootstrap { operand, tables, table } => {
+                Layer::Bootstrap { partition, operand, tables, table } => {
                     let key = key.ok_or_else(|| {
                         Diagnostic::new(Code::EvaluationKeyMissing, "the circuit needs an evaluation key")
                             .help("`tacit keygen` makes one beside the client key; give it with --evaluation-key")
                     })?;
+                    // The plan and the key are of one layout, under which the plan was checked.
+                    let key = &key.partitions()[*partition as usize];
                     let argument = &vectors[*operand as usize];
                     let switched;
                     let words = if argument.width == self.layout().glwe.lwe_dimension() as usize + 1 {

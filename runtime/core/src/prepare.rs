@@ -27,7 +27,7 @@ pub struct PreparedRow {
     pub(crate) bit_rows: Vec<ABox<[u64]>>,
     /// Packed inputs as GLWE ciphertexts.
     pub(crate) packed: Vec<ABox<[u64]>>,
-    /// Inputs under the small key as GLWE ciphertexts.
+    /// Inputs under a small key as GLWE ciphertexts.
     pub(crate) small: Vec<ABox<[u64]>>,
     /// Digits of the k+1 polynomials of packed inputs, as [`Circuit::digit_inputs`] numbers them.
     pub(crate) digits: Vec<Vec<Digits>>,
@@ -146,7 +146,6 @@ struct Row<'a> {
 /// Working memory for seeded GGSW ciphertexts; one per thread.
 pub(crate) struct Expansion<'a> {
     fft: &'a Fft,
-    rows: usize,
     /// One GLWE ciphertext.
     glwe: ABox<[u64]>,
     bodies: ABox<[u64]>,
@@ -159,7 +158,6 @@ impl<'a> Expansion<'a> {
         let rows = gadget.rows(glwe);
         Expansion {
             fft,
-            rows,
             glwe: zeros(glwe.ciphertext_len()),
             bodies: zeros(rows * fft.polynomial_size()),
             fourier: zeros(fft.fourier_size()),
@@ -167,12 +165,12 @@ impl<'a> Expansion<'a> {
         }
     }
 
-    /// GGSW number `at` of a seed: bodies of `bits` bits unpacked, masks from the stream. `put` gets the transform of each
+    /// The GGSW whose rows have the masks from number `first` on: bodies of `bits` bits unpacked, masks from the stream. `put` gets the transform of each
     /// polynomial with its row and column, `see` each row's number and its GLWE ciphertext.
     pub(crate) fn ggsw(
         &mut self,
         masks: &MaskStream,
-        at: u64,
+        first: u64,
         (bodies, bits): (&[u8], u32),
         mut put: impl FnMut(&[c64], usize, usize),
         mut see: impl FnMut(usize, &[u64]),
@@ -182,7 +180,7 @@ impl<'a> Expansion<'a> {
         bits::unpack(bodies, bits, &mut self.bodies);
         for (row, body) in self.bodies.chunks_exact(n).enumerate() {
             let (mask, last) = self.glwe.split_at_mut(mask_len);
-            masks.fill((at * self.rows as u64 + row as u64) * mask_len as u64, mask);
+            masks.fill((first + row as u64) * mask_len as u64, mask);
             last.copy_from_slice(body);
             for (column, poly) in self.glwe.chunks_exact(n).enumerate() {
                 self.fft.forward_torus(&mut self.fourier, poly, &mut self.scratch);
@@ -209,7 +207,8 @@ impl Row<'_> {
         let wanted = self.circuit.bit_rows.contains_key(&selector);
         let rows = gadget.rows(&layout.glwe);
         let put = |transform: &[c64], row, column| gadget.set(&mut ggsw, transform, row, column, rows);
-        expansion.ggsw(&self.masks, u64::from(selector), (bodies, layout.body_bits), put, |row, glwe| {
+        let first = u64::from(selector) * rows as u64;
+        expansion.ggsw(&self.masks, first, (bodies, layout.body_bits), put, |row, glwe| {
             // Level matrices begin with the least significant level; the body row is the last of its matrix.
             if wanted && row == layout.glwe.dimension as usize {
                 let mut copy = zeros(glwe.len());
@@ -228,14 +227,15 @@ impl Row<'_> {
         for (index, selector) in (first..).take(BLOCK).enumerate() {
             let bodies = self.bytes(u64::from(selector) * stride, stride);
             let put = |transform: &[c64], row, column| blocks.shape.set(&mut table, transform, index, row, column);
-            expansion.ggsw(&self.masks, u64::from(selector), (bodies, layout.body_bits), put, |_, _| {});
+            let first = u64::from(selector) * blocks.shape.rows as u64;
+            expansion.ggsw(&self.masks, first, (bodies, layout.body_bits), put, |_, _| {});
         }
         table
     }
 
     fn small(&self, input: u32) -> ABox<[u64]> {
         let layout = self.circuit.layout();
-        let mask_len = layout.bootstrap.map_or(0, |params| params.lwe.dimension as usize);
+        let mask_len = layout.input_partition().map_or(0, |(_, params)| params.lwe.dimension as usize);
         let mask = small_masks_start(layout) + u64::from(input) * mask_len as u64;
         let stride = small_input_bytes(layout);
         let start = query_row_bytes(layout) - SEED_BYTES as u64 - u64::from(layout.small_inputs - input) * stride;

@@ -28,7 +28,7 @@ pub(crate) fn layout(k: u32, n: u32, base_log: u32, levels: u32) -> Layout {
         body_bits: noise::body_bits(glwe.log2_std),
         result_slots: vec![n],
         result_bits: 64,
-        bootstrap: None,
+        partitions: vec![],
         small_inputs: 0,
         lwe_results: vec![],
     }

@@ -4,12 +4,11 @@
 //! which the registers hold. Digits have at most 16 bits, and a word of the key is taken apart into two halves of 16, so that
 //! one instruction of x86 (`vpmaddwd`) multiplies and adds the halves of two rows.
 
-use super::EvaluationKey;
+use super::PartitionKey;
 use crate::external::zeros;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
-use tacit_ir::params::{BootstrapParams, GadgetParams};
-use tacit_ir::plan::Layout;
+use tacit_ir::params::{GadgetParams, GlweParams, LweParams};
 use tacit_torus::ABox;
 use tacit_torus::masks::MaskStream;
 
@@ -42,19 +41,18 @@ pub(super) struct KeyswitchKey {
 
 impl KeyswitchKey {
     /// Expands 32-bit bodies as they travel, bit after bit and in it level after level; masks are the top halves of the
-    /// stream's words behind those of the bootstrapping key.
+    /// stream's words from `first_word` on.
     pub(super) fn expand(
-        layout: &Layout,
-        params: &BootstrapParams,
+        glwe: &GlweParams,
+        lwe: &LweParams,
         gadget: GadgetParams,
         masks: &MaskStream,
+        first_word: u64,
         bodies: &[u8],
     ) -> Self {
-        let (n, dimension) = (params.lwe.dimension as usize, layout.glwe.lwe_dimension() as usize);
+        let (n, dimension) = (lwe.dimension as usize, glwe.lwe_dimension() as usize);
         let (columns, levels) = (n + 1, gadget.levels as usize);
         let panels = columns.div_ceil(PANEL);
-        let ggsw_rows = u64::from(params.gadget.levels) * (u64::from(layout.glwe.dimension) + 1);
-        let start = n as u64 * ggsw_rows * dimension as u64;
         let mut table: ABox<[[Pair; PANEL]]> = zeros(dimension * levels * panels);
         table.par_chunks_exact_mut(2 * PAIRS * panels).enumerate().for_each_init(
             || vec![0u64; n],
@@ -62,7 +60,7 @@ impl KeyswitchKey {
                 for row in 0..2 * PAIRS {
                     let (level, bit) = ((part * 2 * PAIRS + row) / dimension, (part * 2 * PAIRS + row) % dimension);
                     let at = bit * levels + level;
-                    masks.fill(start + (at * n) as u64, words);
+                    masks.fill(first_word + (at * n) as u64, words);
                     let body = bodies.as_chunks::<4>().0.get(at).map_or(0, |body| u32::from_le_bytes(*body));
                     let values = words.iter().map(|word| (word >> 32) as u32).chain([body]);
                     for (column, value) in values.enumerate() {
@@ -185,12 +183,12 @@ impl WithSimd for AddProducts<'_> {
     }
 }
 
-impl EvaluationKey {
+impl PartitionKey {
     /// Switches a vector from the flattened GLWE key (dimension kN) to the small key (dimension n). Without a
     /// keyswitching key the result is empty; plans are checked not to ask for it then.
     pub fn keyswitch(&self, vector: &[u32]) -> Vec<u32> {
         let Some(key) = &self.keyswitch else { return Vec::new() };
-        let (from, to) = (self.layout.glwe.lwe_dimension() as usize + 1, key.columns);
+        let (from, to) = (self.glwe.lwe_dimension() as usize + 1, key.columns);
         let mut out = vec![0u32; vector.len() / from * to];
         for (vector, out) in vector.chunks(CHUNK * from).zip(out.chunks_mut(CHUNK * to)) {
             key.chunk(vector, from, out);

@@ -6,7 +6,7 @@ mod key;
 mod keyswitch;
 mod rotation;
 
-pub use key::EvaluationKey;
+pub use key::{EvaluationKey, PartitionKey};
 pub use rotation::BlindRotation;
 
 use tacit_ir::params::GlweParams;

@@ -5,7 +5,7 @@
 //! decomposed and transformed once a block, and the sum of the block's products is transformed back once. The key is
 //! streamed once for a batch of ciphertexts.
 
-use super::{EvaluationKey, batch_size, sample_extract};
+use super::{PartitionKey, batch_size, sample_extract};
 use crate::external::{BlockProduct, Gadget, zeros};
 use rayon::prelude::*;
 use tacit_ir::params::{BootstrapParams, GlweParams};
@@ -48,16 +48,16 @@ impl BlindRotation {
     }
 }
 
-impl EvaluationKey {
+impl PartitionKey {
     /// Bootstraps a vector under the small key: element e becomes entry `phase_e` of `tables[table[e]]`, a polynomial of N
     /// torus values (negated beyond half a turn), as LWE ciphertexts under the flattened GLWE key. In parallel over
     /// batches on the current rayon pool.
     pub fn bootstrap(&self, vector: &[u32], tables: &[Vec<u32>], table: &[u32]) -> Vec<u32> {
         let from = self.params.lwe.dimension as usize + 1;
-        let to = self.layout.glwe.lwe_dimension() as usize + 1;
+        let to = self.glwe.lwe_dimension() as usize + 1;
         let count = vector.len() / from;
         let mut out = vec![0u32; count * to];
-        let batch = batch_size(count, &self.layout.glwe);
+        let batch = batch_size(count, &self.glwe);
         out.par_chunks_mut(batch * to)
             .zip(vector.par_chunks(batch * from))
             .zip(table.par_chunks(batch))
@@ -67,7 +67,7 @@ impl EvaluationKey {
 
     fn rotate_batch(&self, vector: &[u32], tables: &[Vec<u32>], table: &[u32], out: &mut [u32]) {
         let rotation = &self.rotation;
-        let glwe = &self.layout.glwe;
+        let glwe = &self.glwe;
         let n = glwe.polynomial_size as usize;
         let from = self.params.lwe.dimension as usize + 1;
         let to = glwe.lwe_dimension() as usize + 1;

@@ -1,0 +1,176 @@
+//! Partitions of bootstraps: two small keys under one GLWE key. The noise of each is as predicted, files of both go around,
+//! and what does not fit is refused.
+
+mod support;
+
+use support::*;
+use tacit_client::{ClientKey, EncodedRow, decrypt, encrypt};
+use tacit_ir::artifact::{Container, Kind, SectionId};
+use tacit_ir::diag::Code;
+use tacit_ir::interp::plan::{check, check_layout, evaluate};
+use tacit_ir::noise::bootstrap as noise_of;
+use tacit_ir::params::{BootstrapParams, GadgetParams, LweParams};
+use tacit_ir::plan::{Layer, Layout, Network, Plan};
+use tacit_runtime::{Circuit, EvaluationKey, run};
+
+const COUNT: u32 = 512;
+
+/// Inputs come under the second partition's small key; the first one's arguments are switched to its own.
+fn two_partitions() -> (Layout, Plan) {
+    let gadget = |base_log, levels| GadgetParams { base_log, levels };
+    let switched = BootstrapParams {
+        lwe: LweParams::secure(840, 3),
+        keyswitch: Some(gadget(4, 3)),
+        gadget: gadget(16, 2),
+        small_dimension: 0,
+    };
+    let fresh =
+        BootstrapParams { lwe: LweParams::secure(768, 3), keyswitch: None, gadget: gadget(23, 1), small_dimension: 3 };
+    let layout = Layout {
+        gadget: None,
+        selectors: 0,
+        packed_inputs: 0,
+        result_slots: vec![],
+        result_bits: 32,
+        partitions: vec![switched, fresh],
+        small_inputs: COUNT.div_ceil(256),
+        lwe_results: vec![COUNT, COUNT],
+        ..layout(2, 1024, 23, 1)
+    };
+    // The argument itself, whose noise is what the argument has, and a constant, which has that of the blind rotation alone.
+    let tables = vec![(0..1024).map(|at| at << 21).collect(), vec![1 << 30; 1024]];
+    let table: Vec<u32> = (0..COUNT).map(|element| element % 2).collect();
+    let bootstrap = |partition, operand| Layer::Bootstrap {
+        partition,
+        operand,
+        tables: tables.clone(),
+        table: table.clone(),
+    };
+    let layers = vec![Layer::Samples { small: true, first: 0, count: COUNT }, bootstrap(1, 0), bootstrap(0, 1)];
+    let network = Network { layers, results: vec![1, 2], ..Network::default() };
+    (layout, Plan { network, ..Plan::default() })
+}
+
+/// Arguments from a tenth to four tenths of a turn.
+fn messages(layout: &Layout) -> EncodedRow {
+    let mut row = EncodedRow::zeros(layout);
+    for (at, value) in row.small.iter_mut().flatten().enumerate() {
+        let turns = 0.1 + 0.3 * (at as f64 * 0.618).fract();
+        *value = (turns * 64f64.exp2()) as u64;
+    }
+    row
+}
+
+#[test]
+fn each_partition_is_as_noisy_as_predicted() {
+    let (layout, plan) = two_partitions();
+    let circuit = Circuit::new(layout.clone(), plan.clone(), DIGEST).unwrap();
+    let row = messages(&layout);
+    let exact: Vec<u64> = row.small.iter().flatten().copied().collect();
+    // Squares of errors: by layer, and by table.
+    let mut measured = [[0.0; 2]; 2];
+    let keys = 2;
+    for _ in 0..keys {
+        let key = ClientKey::generate(&layout, DIGEST).unwrap();
+        let again = ClientKey::from_bytes(&key.to_bytes(None).unwrap(), None).unwrap();
+        let file = again.evaluation_key().unwrap().unwrap();
+        let evaluation_key = EvaluationKey::from_bytes(&file, &layout, &DIGEST).unwrap();
+        let result = run(&circuit, &encrypt(&key, std::slice::from_ref(&row)).unwrap(), Some(&evaluation_key)).unwrap();
+        let found = &decrypt(&key, &result).unwrap()[0];
+        for element in 0..COUNT as usize {
+            let table = element % 2;
+            let constant = 1u64 << 62;
+            let before = [exact[element], found[0][element]];
+            for layer in 0..2 {
+                let right = if table == 0 { before[layer] } else { constant };
+                let error = found[layer][element].wrapping_sub(right) as i64 as f64 * (-64f64).exp2();
+                measured[layer][table] += error * error / f64::from(keys * COUNT / 2);
+            }
+        }
+    }
+    for (layer, (partition, own, small)) in
+        [(1, layout.partitions[1].lwe.variance(), true), (0, 0.0, false)].into_iter().enumerate()
+    {
+        let params = &layout.partitions[partition];
+        let rotation = noise_of::blind_rotation(&layout.glwe, params);
+        let argument = noise_of::argument(&layout.glwe, params, own, small) + rotation;
+        for (what, measured, predicted) in
+            [("argument", measured[layer][0], argument), ("rotation", measured[layer][1], rotation)]
+        {
+            let ratio = (measured / predicted).sqrt();
+            println!("partition {partition}, {what}: measured {ratio:.2} of the predicted deviation");
+            assert!((0.8..1.25).contains(&ratio), "partition {partition}, {what}: {ratio:.2}");
+        }
+    }
+}
+
+#[test]
+fn evaluation_keys_that_do_not_fit_are_refused() {
+    let (layout, plan) = two_partitions();
+    let key = ClientKey::generate(&layout, DIGEST).unwrap();
+    let file = key.evaluation_key().unwrap().unwrap();
+    let code = |bytes: &[u8], layout: &Layout| {
+        EvaluationKey::from_bytes(bytes, layout, &DIGEST).err().map(|why: tacit_ir::diag::Diagnostic| why.code)
+    };
+    assert_eq!(code(&file, &layout), None);
+    // Another set in one partition, the partitions in another order, and one of them alone.
+    let mut other = layout.clone();
+    other.partitions[0].lwe = LweParams::secure(864, 3);
+    let mut turned = layout.clone();
+    turned.partitions.reverse();
+    let mut single = layout.clone();
+    single.partitions.remove(0);
+    for other in [&other, &turned, &single] {
+        assert_eq!(code(&file, other), Some(Code::NotConformant));
+        let theirs = ClientKey::generate(other, DIGEST).unwrap().evaluation_key().unwrap().unwrap();
+        assert_eq!(code(&theirs, &layout), Some(Code::NotConformant));
+        // Nor behind the right header.
+        let mut mixed = Container::read(&theirs, &[Kind::EvaluationKey], u64::MAX).unwrap();
+        let ours = Container::read(&file, &[Kind::EvaluationKey], u64::MAX).unwrap();
+        let header = |container: &Container| {
+            container.sections.iter().position(|(id, _)| *id == SectionId::HEADER).expect("a header")
+        };
+        let at = header(&mixed);
+        mixed.sections[at].1 = ours.sections[header(&ours)].1.clone();
+        let same_length = other.partitions.len() == layout.partitions.len() && *other == turned;
+        assert!(same_length || code(&mixed.write(), &layout) == Some(Code::NotConformant));
+    }
+    // Of another circuit, and handed to one.
+    let why = EvaluationKey::from_bytes(&file, &layout, &[7; 32]).unwrap_err();
+    assert_eq!(why.code, Code::OtherCircuit);
+    let evaluation_key = EvaluationKey::from_bytes(&file, &layout, &DIGEST).unwrap();
+    let circuit = Circuit::new(layout.clone(), plan, [7; 32]).unwrap();
+    let stranger = ClientKey::generate(&layout, [7; 32]).unwrap();
+    let query = encrypt(&stranger, &[messages(&layout)]).unwrap();
+    assert_eq!(run(&circuit, &query, Some(&evaluation_key)).unwrap_err().code, Code::OtherCircuit);
+}
+
+#[test]
+fn partitions_that_do_not_fit_are_refused() {
+    let (layout, plan) = two_partitions();
+    check(&plan, &layout).unwrap();
+    let row = messages(&layout);
+    assert_eq!(evaluate(&plan, &layout, &row.inputs()).unwrap().len(), 2);
+    let refused = |change: &dyn Fn(&mut Layout, &mut Plan)| {
+        let (mut layout, mut plan) = (layout.clone(), plan.clone());
+        change(&mut layout, &mut plan);
+        check(&plan, &layout).unwrap_err().code == Code::NotConformant
+    };
+    let set = |plan: &mut Plan, layer: usize, to: u32| {
+        let Layer::Bootstrap { partition, .. } = &mut plan.network.layers[layer] else { panic!("a bootstrap") };
+        *partition = to;
+    };
+    // Out of range, inputs in the partition of another key, an argument to switch without a keyswitch.
+    assert!(refused(&|_, plan| set(plan, 2, 2)));
+    assert!(refused(&|_, plan| set(plan, 1, 0)));
+    assert!(refused(&|_, plan| set(plan, 2, 1)));
+    // Inputs under two keys, under none, a weak small key, too many.
+    assert!(refused(&|layout, _| layout.partitions[0].small_dimension = 105));
+    assert!(refused(&|layout, _| layout.partitions[1].small_dimension = 0));
+    assert!(refused(&|layout, _| layout.partitions[0].lwe.log2_std -= 1.0));
+    assert!(refused(&|layout, _| layout.partitions = vec![layout.partitions[1]; 40]));
+    let mut weak = layout.clone();
+    weak.partitions[0].lwe.log2_std -= 1.0;
+    assert_eq!(check_layout(&weak).unwrap_err().code, Code::NotConformant);
+    assert_eq!(ClientKey::generate(&weak, DIGEST).unwrap_err().code, Code::NotConformant);
+}
