@@ -40,12 +40,8 @@ fn two_partitions() -> (Layout, Plan) {
     // The argument itself, whose noise is what the argument has, and a constant, which has that of the blind rotation alone.
     let tables = vec![(0..1024).map(|at| at << 21).collect(), vec![1 << 30; 1024]];
     let table: Vec<u32> = (0..COUNT).map(|element| element % 2).collect();
-    let bootstrap = |partition, operand| Layer::Bootstrap {
-        partition,
-        operand,
-        tables: tables.clone(),
-        table: table.clone(),
-    };
+    let bootstrap =
+        |partition, operand| Layer::Bootstrap { partition, operand, tables: tables.clone(), table: table.clone() };
     let layers = vec![Layer::Samples { small: true, first: 0, count: COUNT }, bootstrap(1, 0), bootstrap(0, 1)];
     let network = Network { layers, results: vec![1, 2], ..Network::default() };
     (layout, Plan { network, ..Plan::default() })
@@ -98,7 +94,6 @@ fn each_partition_is_as_noisy_as_predicted() {
             [("argument", measured[layer][0], argument), ("rotation", measured[layer][1], rotation)]
         {
             let ratio = (measured / predicted).sqrt();
-            println!("partition {partition}, {what}: measured {ratio:.2} of the predicted deviation");
             assert!((0.8..1.25).contains(&ratio), "partition {partition}, {what}: {ratio:.2}");
         }
     }
