@@ -36,6 +36,14 @@ pub enum Command {
     /// Write the client's part of an artifact alone: encodings and parameters, no weights.
     #[command(after_help = "Example: tacit client-artifact model.tacit -o client.tacit")]
     ClientArtifact(ClientArtifact),
+    /// Write the server's part of an artifact alone: what evaluating needs, no encodings, labels or report.
+    #[command(after_help = "Example: tacit server-artifact model.tacit -o server.tacit")]
+    ServerArtifact(ServerArtifact),
+    /// Answer encrypted queries over HTTP (the server's role); `spec/wire.md` says how.
+    #[command(
+        after_help = "Example: tacit serve model.tacit --port 8080 --evaluation-key keys/evaluation.key\n\nLimits are read from TACIT_... variables, which `spec/wire.md` lists. Logs go to standard output, a JSON object a line."
+    )]
+    Serve(Serve),
     /// Show what an artifact holds: regimes, counts, noise, sizes, predicted time.
     #[command(after_help = "Examples: tacit inspect model.tacit --json; tacit inspect model.onnx --toml > model.toml")]
     Inspect(Inspect),
@@ -161,7 +169,7 @@ pub struct Encrypt {
 /// `tacit run`.
 #[derive(Debug, ClapArgs)]
 pub struct Run {
-    /// The artifact.
+    /// The artifact or server artifact.
     pub artifact: PathBuf,
     /// The query.
     #[arg(long)]
@@ -207,6 +215,35 @@ pub struct ClientArtifact {
     /// Where to write the client's part.
     #[arg(short, long)]
     pub output: PathBuf,
+}
+
+/// `tacit server-artifact`.
+#[derive(Debug, ClapArgs)]
+pub struct ServerArtifact {
+    /// The artifact.
+    pub artifact: PathBuf,
+    /// Where to write the server's part.
+    #[arg(short, long)]
+    pub output: PathBuf,
+}
+
+/// `tacit serve`.
+#[derive(Debug, ClapArgs)]
+pub struct Serve {
+    /// The artifact or server artifact.
+    pub artifact: PathBuf,
+    /// The port; 0 takes a free one.
+    #[arg(long, default_value_t = 8080)]
+    pub port: u16,
+    /// The address to listen on; 0.0.0.0 for all of this machine's.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub host: std::net::IpAddr,
+    /// An evaluation key to hold for good, so that requests need not bring it; may be repeated.
+    #[arg(long, value_name = "FILE")]
+    pub evaluation_key: Vec<PathBuf>,
+    /// Threads that evaluate; all cores by default.
+    #[arg(long)]
+    pub threads: Option<usize>,
 }
 
 /// `tacit profile`.

@@ -10,6 +10,7 @@ mod predict;
 mod profile;
 mod report;
 mod roles;
+mod serve;
 mod tools;
 
 pub use engine::{Evaluation, Timing, encrypted_predictions};
@@ -35,6 +36,8 @@ pub fn run(command: Command) -> Result<()> {
         Command::Run(args) => roles::run(&args),
         Command::Decrypt(args) => roles::decrypt(&args),
         Command::ClientArtifact(args) => roles::client_artifact(&args),
+        Command::ServerArtifact(args) => roles::server_artifact(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Profile(args) => profile::run(&args),
         Command::Opt(args) => tools::opt(&args),

@@ -82,6 +82,11 @@ codes! {
     KeyUnusable = "E0701", Input, "the key cannot be used";
     WouldOverwrite = "E0702", Input, "refusing to overwrite a secret key";
     EvaluationKeyMissing = "E0703", Input, "the circuit needs an evaluation key";
+    KeyNotFound = "E0704", Input, "the server does not have the evaluation key that a query names";
+    RequestReplayed = "E0705", Input, "a request with this id was answered before";
+    ServerBusy = "E0706", Input, "the server cannot take the request now";
+    RequestTimeout = "E0707", Input, "a request arrived too slowly";
+    ServerFailed = "E0708", Input, "the server cannot start";
     OptionInvalid = "E0801", Usage, "an option is unknown, malformed or contradicts another";
     Internal = "E0901", Internal, "an internal error";
 }

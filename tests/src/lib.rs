@@ -1,5 +1,7 @@
 //! What cross-crate tests share: the examples with onnxruntime's outputs, and comparing with them.
 
+pub mod deployment;
+pub mod http;
 pub mod timing;
 pub mod zoo;
 

@@ -43,6 +43,13 @@ fn the_runtime_knows_no_compiler_and_no_secret_keys() {
 }
 
 #[test]
+fn the_server_is_lean() {
+    let ours = ["tacit-compiler", "tacit-client", "tacit", "tfhe", "protobuf", "onnx-protobuf", "clap", "miette"];
+    let network = ["rustls", "native-tls", "openssl", "aws-lc-rs", "ring", "reqwest", "ureq", "aws-sdk-s3", "rusty-s3"];
+    assert_without("tacit-server", &[&ours[..], &network].concat());
+}
+
+#[test]
 fn the_client_knows_no_compiler_and_no_server() {
     assert_without("tacit-client", &["tacit-compiler", "tacit-runtime", "tacit", "protobuf", "clap"]);
 }

@@ -2,13 +2,13 @@
 
 use super::engine::in_pool;
 use super::{load, load_server, say, spinner};
-use crate::args::{ClientArtifact, Decrypt, Encrypt, Keygen, Run};
+use crate::args::{ClientArtifact, Decrypt, Encrypt, Keygen, Run, ServerArtifact as ServerArtifactArgs};
 use crate::{data, files};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tacit_client::codec::Codec;
 use tacit_client::{ClientKey, decrypt as decrypt_result, encrypt as encrypt_rows};
-use tacit_ir::artifact::Artifact;
+use tacit_ir::artifact::{Artifact, Kind, ServerArtifact};
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_runtime::{Circuit, EvaluationKey};
 
@@ -56,9 +56,10 @@ pub(super) fn encrypt(args: &Encrypt) -> Result<()> {
 }
 
 pub(super) fn run(args: &Run) -> Result<()> {
-    let artifact = load_server(&args.artifact)?;
-    let plan = artifact.plan.ok_or_else(|| Diagnostic::internal("an artifact without a circuit"))?;
-    let circuit = Circuit::new(artifact.client.layout, plan, artifact.digest)?;
+    let ServerArtifact { digest, layout, plan } =
+        ServerArtifact::from_bytes(&files::read(&args.artifact)?, Kind::ServerArtifact.default_limit())
+            .map_err(|why| why.at(args.artifact.display().to_string()))?;
+    let circuit = Circuit::new(layout, plan, digest)?;
     if let Some(path) = args.evaluation_key.as_ref().filter(|_| !circuit.needs_evaluation_key()) {
         return Err(Diagnostic::new(Code::OptionInvalid, "the circuit needs no evaluation key")
             .at(path.display().to_string())
@@ -103,6 +104,15 @@ pub(super) fn decrypt(args: &Decrypt) -> Result<()> {
 pub(super) fn client_artifact(args: &ClientArtifact) -> Result<()> {
     let artifact = load(&args.artifact)?;
     let bytes = artifact.client_part().to_bytes()?;
+    files::write(&args.output, &bytes)?;
+    say(format!("wrote {}: {} bytes", args.output.display(), bytes.len()));
+    Ok(())
+}
+
+pub(super) fn server_artifact(args: &ServerArtifactArgs) -> Result<()> {
+    let artifact = load_server(&args.artifact)?;
+    let part = artifact.server_part().ok_or_else(|| Diagnostic::internal("an artifact without a circuit"))?;
+    let bytes = part.to_bytes()?;
     files::write(&args.output, &bytes)?;
     say(format!("wrote {}: {} bytes", args.output.display(), bytes.len()));
     Ok(())

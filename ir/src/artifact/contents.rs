@@ -230,6 +230,17 @@ pub struct Artifact {
     pub text: Vec<(String, String)>,
 }
 
+/// The server's part of a compiled circuit: no encodings, thresholds, labels, report or text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerArtifact {
+    /// Identifies the circuit: the digest of the whole artifact.
+    pub digest: [u8; 32],
+    /// Shapes of queries and results.
+    pub layout: Layout,
+    /// What is evaluated.
+    pub plan: Plan,
+}
+
 impl Artifact {
     /// A compiled circuit; its digest is made from its parts.
     ///
@@ -244,6 +255,13 @@ impl Artifact {
     #[must_use]
     pub fn client_part(&self) -> Artifact {
         Artifact { digest: self.digest, client: self.client.clone(), plan: None, report: None, text: Vec::new() }
+    }
+
+    /// The server's part alone; `None` of a client artifact.
+    #[must_use]
+    pub fn server_part(&self) -> Option<ServerArtifact> {
+        let plan = self.plan.clone()?;
+        Some(ServerArtifact { digest: self.digest, layout: self.client.layout.clone(), plan })
     }
 
     /// The bytes of the file.
@@ -315,6 +333,39 @@ impl Artifact {
             artifact.verify()?;
         }
         Ok(artifact)
+    }
+}
+
+impl ServerArtifact {
+    /// The bytes of the file.
+    ///
+    /// # Errors
+    /// [`Code::Internal`] where serialization fails.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let sections = vec![(SectionId::HEADER, encode(&self.layout)?), (SectionId::SERVER, encode(&self.plan)?)];
+        Ok(Container { kind: Kind::ServerArtifact, digest: self.digest, sections }.write())
+    }
+
+    /// Reads a server artifact, or the server's part of a whole one, and checks the plan. The digest of a server artifact
+    /// is the compiler's word: it covers the client's part, which is not there.
+    ///
+    /// # Errors
+    /// Those of [`View::read`], [`Code::WrongFileKind`], [`Code::NotConformant`].
+    pub fn from_bytes(bytes: &[u8], limit: u64) -> Result<Self> {
+        let file = View::read(bytes, &[Kind::ServerArtifact, Kind::Artifact], limit)?;
+        let server = file.section(SectionId::SERVER)?;
+        let layout = if file.kind == Kind::Artifact {
+            let client = file.section(SectionId::CLIENT)?;
+            if digest(&[client, server]) != file.digest {
+                return Err(Diagnostic::new(Code::FileCorrupted, "the circuit does not match its digest"));
+            }
+            decode::<ClientSpec>(client)?.layout
+        } else {
+            decode(file.section(SectionId::HEADER)?)?
+        };
+        let plan: Plan = decode(server)?;
+        crate::interp::plan::check(&plan, &layout)?;
+        Ok(ServerArtifact { digest: file.digest, layout, plan })
     }
 }
 

@@ -143,6 +143,21 @@ impl QueryHeader {
         out
     }
 
+    /// Checks that the query belongs to the key section before it.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::EnvelopeInvalid`].
+    pub fn check_key(&self, key: &KeyHeader) -> Result<()> {
+        if key.circuit != self.circuit {
+            return Err(invalid("the request's key and query belong to different circuits"));
+        }
+        if self.key != Some(key.sha256) {
+            return Err(invalid("the request's query names another key than the one that came along"));
+        }
+        Ok(())
+    }
+
     fn take(cursor: &mut Cursor<'_>) -> Result<Self> {
         check_version(u16::from_le_bytes(cursor.array()?))?;
         if cursor.array()? != [0u8; 2] {
@@ -219,12 +234,7 @@ impl<'a> Request<'a> {
             return Err(invalid(format!("the request has {} bytes after its query", cursor.0.len())));
         }
         if let Some((own, _)) = &key {
-            if own.circuit != header.circuit {
-                return Err(invalid("the request's key and query belong to different circuits"));
-            }
-            if header.key != Some(own.sha256) {
-                return Err(invalid("the request's query names another key than the one that came along"));
-            }
+            header.check_key(own)?;
         }
         Ok(Request { key, header, query })
     }

@@ -29,7 +29,8 @@ pub mod envelope;
 pub mod v1;
 
 pub use contents::{
-    Artifact, ClientSpec, CodedColumn, Decoder, Encoder, RawGraph, RawNode, Report, Samples, Scale, Thermometer,
+    Artifact, ClientSpec, CodedColumn, Decoder, Encoder, RawGraph, RawNode, Report, Samples, Scale, ServerArtifact,
+    Thermometer,
 };
 
 /// The first bytes of every file: not text, and damaged by a text-mode transfer.
@@ -58,11 +59,20 @@ pub enum Kind {
     Query,
     /// Encrypted results.
     Result,
+    /// The server's part alone.
+    ServerArtifact,
 }
 
 impl Kind {
-    const ALL: [Kind; 6] =
-        [Kind::Artifact, Kind::ClientArtifact, Kind::ClientKey, Kind::EvaluationKey, Kind::Query, Kind::Result];
+    const ALL: [Kind; 7] = [
+        Kind::Artifact,
+        Kind::ClientArtifact,
+        Kind::ClientKey,
+        Kind::EvaluationKey,
+        Kind::Query,
+        Kind::Result,
+        Kind::ServerArtifact,
+    ];
 
     fn byte(self) -> u8 {
         match self {
@@ -72,7 +82,14 @@ impl Kind {
             Kind::EvaluationKey => 4,
             Kind::Query => 5,
             Kind::Result => 6,
+            Kind::ServerArtifact => 7,
         }
+    }
+
+    /// What the file that begins with these bytes claims to be; `None` when it is too short or none of Tacit's.
+    pub fn of_file(head: &[u8]) -> Option<Kind> {
+        let kind = *head.strip_prefix(&MAGIC)?.first()?;
+        Kind::ALL.into_iter().find(|known| known.byte() == kind)
     }
 
     /// The name in messages, with its article.
@@ -84,13 +101,14 @@ impl Kind {
             Kind::EvaluationKey => "an evaluation key",
             Kind::Query => "a query",
             Kind::Result => "a result",
+            Kind::ServerArtifact => "a server artifact",
         }
     }
 
     /// Default limit on the size of a whole file of this kind, in bytes.
     pub fn default_limit(self) -> u64 {
         match self {
-            Kind::Artifact | Kind::EvaluationKey => 1 << 30,
+            Kind::Artifact | Kind::EvaluationKey | Kind::ServerArtifact => 1 << 30,
             Kind::ClientArtifact => 64 << 20,
             Kind::ClientKey => 1 << 20,
             Kind::Query | Kind::Result => 4 << 30,
@@ -113,7 +131,7 @@ impl SectionId {
     pub const TEXT: SectionId = SectionId(4);
     /// A secret key, in clear or sealed with a passphrase.
     pub const KEY: SectionId = SectionId(16);
-    /// Shape of a query or result.
+    /// Shape of a query or result; the layout of an evaluation key or server artifact.
     pub const HEADER: SectionId = SectionId(32);
     /// The ciphertexts of a query or result.
     pub const ROWS: SectionId = SectionId(33);

@@ -87,6 +87,11 @@ impl EvaluationKey {
         &self.partitions
     }
 
+    /// Bytes of memory that the expanded keys take, for caches.
+    pub fn memory_bytes(&self) -> usize {
+        self.partitions.iter().map(PartitionKey::memory_bytes).sum()
+    }
+
     /// Whether the key is for this circuit.
     pub(crate) fn is_for(&self, layout: &Layout, digest: &CircuitDigest) -> bool {
         self.digest == *digest && self.layout == *layout
@@ -130,5 +135,10 @@ impl PartitionKey {
             .keyswitch
             .map(|gadget| KeyswitchKey::expand(&layout.glwe, &params.lwe, gadget, masks, first_word, keyswitching));
         PartitionKey { glwe: layout.glwe, params: *params, rotation, blocks, keyswitch }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let blocks: usize = self.blocks.iter().map(|table| size_of_val::<[f64]>(table)).sum();
+        blocks + self.keyswitch.as_ref().map_or(0, KeyswitchKey::memory_bytes)
     }
 }

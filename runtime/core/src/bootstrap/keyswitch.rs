@@ -75,6 +75,11 @@ impl KeyswitchKey {
         KeyswitchKey { gadget, columns, table }
     }
 
+    /// Bytes of its table.
+    pub(super) fn memory_bytes(&self) -> usize {
+        size_of_val::<[_]>(&self.table)
+    }
+
     /// At most [`CHUNK`] ciphertexts of `input_len` words.
     fn chunk(&self, inputs: &[u32], input_len: usize, out: &mut [u32]) {
         let dimension = input_len - 1;
