@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use tacit_ir::cost::CostProfile;
+use tacit_ir::params::BootstrapParams;
 
 /// How features of tree models are encoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +72,8 @@ pub struct Options {
     /// Networks: the largest noise at the argument of an activation, as a share of the argument's standard deviation over
     /// the calibration rows; searched when absent.
     pub noise_share: Option<f64>,
+    /// Networks: at most so many parameter sets of bootstraps, each with keys of its own; 1 gives all the same.
+    pub partitions: u32,
     /// Networks: the share of calibration rows whose class may differ from the float model's (for one output: the error's
     /// standard deviation over the output's), which the search of bits keeps to.
     pub max_accuracy_loss: f64,
@@ -96,6 +99,7 @@ impl Options {
         within("input-bits", self.input_bits, 1, 12)?;
         within("weight-bits", self.weight_bits, 2, 16)?;
         within("activation-bits", Some(self.activation_bits), 2, 16)?;
+        within("partitions", Some(self.partitions), 1, BootstrapParams::MAX_PARTITIONS as u32)?;
         let positive = |value: f64| value.is_finite() && value > 0.0;
         if self.noise_share.is_some_and(|share| !positive(share)) {
             return Err("noise-share is a positive number".to_owned());
@@ -139,6 +143,7 @@ impl Default for Options {
             range: RangeRule::MinMax,
             regime: None,
             noise_share: None,
+            partitions: 4,
             max_accuracy_loss: 0.004,
             server_weight: 4.0,
             cost_profile: CostProfile::default(),

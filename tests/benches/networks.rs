@@ -1,8 +1,9 @@
 //! The figures of the network examples, and how networks grow: `cargo bench -p tacit-tests --bench networks [-- growth]`;
 //! a part of an example's name restricts it. With `-- bootstrap`, every layer is bootstrapped, so that the efficiency is that
-//! of regime R2 alone.
+//! of regime R2 alone, and each network is also measured with one parameter set for all bootstraps where it has several.
 //!
-//! Medians; bootstraps and keyswitches alone are measured in the same run, on the same key.
+//! Medians; bootstraps and keyswitches alone are measured in the same run, on the same keys. The efficiency (`effic.`) is the
+//! time of the bootstraps alone over that of the run, both on two threads.
 #![allow(clippy::print_stdout, reason = "a program that prints")]
 
 use std::collections::BTreeMap;
@@ -17,8 +18,8 @@ use tacit_ir::graph::{Graph, Loc};
 use tacit_ir::interp::tensor::TensorValue;
 use tacit_ir::stage::tensor::{Element, Tensor, TensorOp, TensorType, UnaryKind};
 use tacit_runtime::{Circuit, EvaluationKey, Query, prepare};
-use tacit_tests::networks;
 use tacit_tests::timing::{median_ms, ms, peak_mb, pool, reset_peak};
+use tacit_tests::{Example, networks};
 
 /// Evaluations timed.
 const TIMES: usize = 7;
@@ -43,19 +44,30 @@ fn main() {
         if only.as_ref().is_some_and(|only| !example.name.contains(only)) {
             continue;
         }
-        reset_peak();
-        let start = Instant::now();
-        let compiled = example.compile(&options).expect("examples compile");
-        let compile = start.elapsed().as_secs_f64();
-        let codec = Codec::new(&compiled.artifact).expect("a fresh artifact");
-        let inputs = example.inputs(&codec).expect("the test rows");
-        measure(&example.name, &compiled.artifact, &inputs, compile);
+        let (run_ms, partitions) = one(&example, &example.name, &options);
+        if bootstrap && partitions > 1 {
+            let single = Options { partitions: 1, ..options.clone() };
+            let (single_ms, _) = one(&example, &format!("{}, one set", example.name), &single);
+            println!("  {partitions} sets save {:.1} % of the run on two threads", 100.0 * (1.0 - run_ms / single_ms));
+        }
     }
+}
+
+/// Milliseconds of an example's run on two threads, and the parameter sets of its bootstraps.
+fn one(example: &Example, name: &str, options: &Options) -> (f64, usize) {
+    reset_peak();
+    let start = Instant::now();
+    let compiled = example.compile(options).expect("examples compile");
+    let compile = start.elapsed().as_secs_f64();
+    let codec = Codec::new(&compiled.artifact).expect("a fresh artifact");
+    let inputs = example.inputs(&codec).expect("the test rows");
+    let run_ms = measure(name, &compiled.artifact, &inputs, compile);
+    (run_ms, compiled.artifact.client.layout.partitions.len())
 }
 
 fn header() {
     println!(
-        "{:<28} {:>5} {:>5} {:>5} {:>7} {:>20} {:>6} {:>8} {:>8} {:>7} {:>6} {:>6} {:>6} {:>6} {:>7} {:>7} {:>7} {:>8} {:>6}",
+        "{:<36} {:>5} {:>5} {:>5} {:>7} {:>20} {:>6} {:>8} {:>8} {:>7} {:>6} {:>6} {:>6} {:>6} {:>7} {:>7} {:>7} {:>8} {:>6}",
         "network",
         "prods",
         "pbs",
@@ -78,7 +90,8 @@ fn header() {
     );
 }
 
-fn measure(name: &str, artifact: &Artifact, inputs: &BTreeMap<String, TensorValue>, compile: f64) {
+/// Prints a line and gives the milliseconds of a run on two threads.
+fn measure(name: &str, artifact: &Artifact, inputs: &BTreeMap<String, TensorValue>, compile: f64) -> f64 {
     let compile_mb = peak_mb();
     reset_peak();
     let layout = artifact.client.layout.clone();
@@ -117,7 +130,7 @@ fn measure(name: &str, artifact: &Artifact, inputs: &BTreeMap<String, TensorValu
     let sets: Vec<String> =
         layout.partitions.iter().map(|params| format!("{},{}", params.lwe.dimension, params.gadget.levels)).collect();
     println!(
-        "{name:<28} {:>5} {:>5} {:>5} {:>7} {:>20} {:>6.2} {run_ms:>8.1} {run2_ms:>8.1} {:>7.2} {:>6.2} {:>6.3} {:>6.2} {prepare_ms:>6.1} {:>7.1} {:>7.0} {:>7.0} {compile:>8.1} {:>6.0}",
+        "{name:<36} {:>5} {:>5} {:>5} {:>7} {:>20} {:>6.2} {run_ms:>8.1} {run2_ms:>8.1} {:>7.2} {:>6.2} {:>6.3} {:>6.2} {prepare_ms:>6.1} {:>7.1} {:>7.0} {:>7.0} {compile:>8.1} {:>6.0}",
         counts.external_products,
         counts.bootstraps,
         counts.keyswitches,
@@ -134,6 +147,7 @@ fn measure(name: &str, artifact: &Artifact, inputs: &BTreeMap<String, TensorValu
         tacit_ir::artifact::v1::result_row_bytes(&layout) as f64 / 1e3,
         compile_mb.max(peak_mb()),
     );
+    run2_ms
 }
 
 /// Random networks of 64 inputs, ten outputs and ReLU layers of the same width, with bits as the examples have them.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tacit_ir::artifact::{Artifact, v1};
 use tacit_ir::cost::CostProfile;
 use tacit_ir::diag::{Code, Diagnostic, Result};
+use tacit_ir::params::{BootstrapParams, GadgetParams};
 
 pub(super) fn run(args: &Inspect) -> Result<()> {
     if args.toml {
@@ -56,6 +57,7 @@ pub(super) fn summary(artifact: &Artifact) -> Result<Value> {
             "levels": layout.gadget.map(|gadget| gadget.levels),
             "failure_bits": artifact.client.failure_bits,
         },
+        "partitions": layout.partitions.iter().map(partition).collect::<Vec<Value>>(),
         "selector_bits": layout.selectors,
         "packed_inputs": layout.packed_inputs,
         "results": layout.result_slots.len(),
@@ -89,6 +91,20 @@ pub(super) fn summary(artifact: &Artifact) -> Result<Value> {
     Ok(out)
 }
 
+/// The parameter set of a partition of bootstraps.
+fn partition(params: &BootstrapParams) -> Value {
+    json!({
+        "lwe_dimension": params.lwe.dimension,
+        "log2_std": params.lwe.log2_std,
+        "key_block": params.lwe.block,
+        "base_log": params.gadget.base_log,
+        "levels": params.gadget.levels,
+        "keyswitch_base_log": params.keyswitch.map(|gadget| gadget.base_log),
+        "keyswitch_levels": params.keyswitch.map(|gadget| gadget.levels),
+        "inputs": params.small_dimension > 0,
+    })
+}
+
 /// One thread's predicted time for a row.
 pub(super) fn predicted_run_ms(artifact: &Artifact) -> f64 {
     artifact.plan.as_ref().map_or(0.0, |plan| CostProfile::default().plan_us(&artifact.client.layout, plan) / 1e3)
@@ -110,7 +126,7 @@ pub(super) fn text(artifact: &Artifact) -> Result<String> {
     ));
     let bootstraps = artifact.plan.as_ref().map(|plan| plan.network.bootstraps(layout.partitions.len()));
     for (at, params) in layout.partitions.iter().enumerate() {
-        let gadget = |g: &tacit_ir::params::GadgetParams| format!("base 2^{} level {}", g.base_log, g.levels);
+        let gadget = |g: &GadgetParams| format!("base 2^{} level {}", g.base_log, g.levels);
         let count = bootstraps.as_ref().map_or(String::new(), |counts| format!("{} bootstraps with ", counts[at]));
         lines.push(format!(
             "partition {at}  {count}n={} noise 2^{:.2}, key in blocks of {} with at most one 1, {}, keyswitch {}",

@@ -58,8 +58,8 @@ pub(crate) fn search(body: &Graph<Tensor>, rows: &Rows, options: &Options) -> Re
     }
     let mut candidates = Vec::new();
     let mut refused = None;
-    // All passes but those before the integer stage and the last, which chooses parameters.
-    let (from, last) = (PIPELINE.iter().position(|pass| *pass == "prune-paths").unwrap_or(0), PIPELINE.len() - 1);
+    // All passes but those before the integer stage and those that choose parameters.
+    let (from, last) = (place("prune-paths"), place("choose-parameters"));
     let (network, trace, _) = super::prepare(body, rows)?;
     for &weight_bits in &choices(options.weight_bits, &WEIGHT_BITS) {
         for &input_bits in &choices(options.input_bits, &INPUT_BITS) {
@@ -119,11 +119,16 @@ fn choices<T: Copy>(fixed: Option<T>, all: &[T]) -> Vec<T> {
     fixed.map_or_else(|| all.to_vec(), |one| vec![one])
 }
 
+/// Where a pass stands in the pipeline.
+fn place(name: &str) -> usize {
+    PIPELINE.iter().position(|pass| *pass == name).unwrap_or(0)
+}
+
 /// A lowered circuit with the parameters that these options give it.
 fn candidate(lowered: Ir, rows: &Rows, options: Options) -> Result<Candidate> {
     let mut cx = PassCx::new(&options, rows);
     cx.explain = false;
-    let (ir, _) = run_passes(lowered, &PIPELINE[PIPELINE.len() - 1..], &mut cx, &DriverOptions::default())?;
+    let (ir, _) = run_passes(lowered, &PIPELINE[place("choose-parameters")..], &mut cx, &DriverOptions::default())?;
     let Ir::Circuit(circuit) = ir else { return Err(Diagnostic::internal("the pipeline did not end in a circuit")) };
     let nothing = Graph::new("none");
     let (client, plan) = emit(&circuit, &nothing, &nothing, options.failure_bits)?;

@@ -1,13 +1,13 @@
 //! The part of `choose-parameters` for networks: one GLWE key for rotated look-ups and the outputs of bootstraps, one small
-//! key for their arguments.
+//! key for their arguments. `partition-parameters` may then give some bootstraps a small key of their own.
 //!
 //! A candidate is judged where noise meets a table and where values leave the server: there its standard deviation may be
 //! `noise-share` of that of the value itself over the calibration rows (half of it at the outputs), and the probability
 //! that it leaves the margin kept around the value's interval may not exceed the asked failure probability. Among those
 //! that fit, the least predicted time wins.
 
-use super::PassCx;
 use super::diagrams::ill_typed;
+use super::{PassCx, partition_parameters};
 use crate::options::Options;
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::graph::{Graph, Loc, ValueId};
@@ -26,93 +26,137 @@ pub(super) fn is_network(graph: &Graph<Circuit>) -> bool {
     graph.values().any(|id| matches!(graph.node(id).ty, CircuitType::Lwe { .. }))
 }
 
-#[derive(Clone, Copy)]
-struct Choice {
-    glwe: GlweParams,
-    selectors: Option<GadgetParams>,
-    bootstrap: Option<BootstrapParams>,
+/// Parameters of a circuit.
+#[derive(Clone, Debug)]
+pub(super) struct Choice {
+    pub(super) glwe: GlweParams,
+    pub(super) selectors: Option<GadgetParams>,
+    /// Parameter sets of bootstraps.
+    pub(super) partitions: Vec<BootstrapParams>,
+    /// Of each layer of bootstraps: its partition.
+    pub(super) of: Vec<usize>,
 }
 
 /// What a circuit asks of parameters.
-#[derive(Default)]
-struct Needs {
+#[derive(Debug, Default)]
+pub(super) struct Needs {
     turns: Turns,
-    bootstraps: u64,
-    keyswitches: u64,
     selector_bits: u64,
-    small: bool,
+    /// Layers of bootstraps, in the order of the circuit.
+    pub(super) layers: Vec<LayerNeeds>,
+}
+
+/// What a layer of bootstraps asks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LayerNeeds {
+    pub(super) bootstraps: u64,
+    /// Whether its arguments are under a small key, so that they are not switched.
+    pub(super) small: bool,
 }
 
 pub(super) fn run(graph: &Graph<Circuit>, cx: &mut PassCx<'_>) -> Result<Graph<Circuit>> {
     let needs = needs(graph);
-    let choice = search(graph, &needs, cx)?;
-    if cx.explain {
-        for note in explanation(graph, &needs, &choice, cx) {
+    let choice = search(graph, &needs, cx, 1)?;
+    // Those of bootstraps may yet get partitions.
+    if cx.explain && needs.layers.is_empty() {
+        for note in explanation(graph, &needs, &choice, cx, 1) {
             cx.note(note);
         }
     }
-    let Choice { glwe, selectors, bootstrap } = choice;
-    let loc = Loc::Pass("choose-parameters");
-    let mut made: Option<(ValueId, Option<ValueId>)> = None;
+    with_parameters(graph, &choice, "choose-parameters")
+}
+
+/// The circuit with these parameters, in place of others that it may have.
+pub(super) fn with_parameters(graph: &Graph<Circuit>, choice: &Choice, pass: &'static str) -> Result<Graph<Circuit>> {
+    let Choice { glwe, selectors, partitions, of } = choice;
+    let loc = Loc::Pass(pass);
+    let inputs = partitions.iter().position(|params| params.small_dimension > 0);
+    let mut made: Option<(ValueId, Vec<ValueId>)> = None;
+    let mut layers = of.iter();
     graph.rewrite(|new, _, node, mut operands, own| {
-        let noisy =
-            matches!(node.op, CircuitOp::Samples { .. } | CircuitOp::RotateLookup { .. } | CircuitOp::Bootstrap { .. });
-        if noisy {
-            let (params, more) = match made {
-                Some(known) => known,
-                None => {
-                    let op = CircuitOp::Params {
-                        k: glwe.dimension,
-                        n: glwe.polynomial_size,
-                        log2_std: glwe.log2_std,
-                        base_log: selectors.map_or(0, |gadget| gadget.base_log),
-                        levels: selectors.map_or(0, |gadget| gadget.levels),
+        let partition = match &node.op {
+            CircuitOp::Bootstrap { .. } => layers.next().copied(),
+            CircuitOp::Samples { small: true, .. } => inputs,
+            CircuitOp::Params { .. }
+            | CircuitOp::BootstrapParams { .. }
+            | CircuitOp::Samples { .. }
+            | CircuitOp::RotateLookup { .. } => None,
+            _ => return new.push(node.op.clone(), operands, None, own.clone()).map_err(|why| ill_typed(&why)),
+        };
+        let (params, sets) = match &mut made {
+            Some(known) => known,
+            None => {
+                let op = CircuitOp::Params {
+                    k: glwe.dimension,
+                    n: glwe.polynomial_size,
+                    log2_std: glwe.log2_std,
+                    base_log: selectors.map_or(0, |gadget| gadget.base_log),
+                    levels: selectors.map_or(0, |gadget| gadget.levels),
+                };
+                let params = new.push(op, vec![], None, loc.clone()).map_err(|why| ill_typed(&why))?;
+                let set = |b: &BootstrapParams| {
+                    let op = CircuitOp::BootstrapParams {
+                        n: b.lwe.dimension,
+                        log2_std: b.lwe.log2_std,
+                        block: b.lwe.block,
+                        ks_base_log: b.keyswitch.map_or(0, |gadget| gadget.base_log),
+                        ks_levels: b.keyswitch_levels(),
+                        base_log: b.gadget.base_log,
+                        levels: b.gadget.levels,
+                        small_dimension: b.small_dimension,
                     };
-                    let params = new.push(op, vec![], None, loc.clone()).map_err(|why| ill_typed(&why))?;
-                    let more = bootstrap.map(|b| {
-                        let op = CircuitOp::BootstrapParams {
-                            n: b.lwe.dimension,
-                            log2_std: b.lwe.log2_std,
-                            block: b.lwe.block,
-                            ks_base_log: b.keyswitch.map_or(0, |gadget| gadget.base_log),
-                            ks_levels: b.keyswitch.map_or(0, |gadget| gadget.levels),
-                            base_log: b.gadget.base_log,
-                            levels: b.gadget.levels,
-                            small_dimension: b.small_dimension,
-                        };
-                        new.push(op, vec![], None, loc.clone()).map_err(|why| ill_typed(&why))
-                    });
-                    let pair = (params, more.transpose()?);
-                    made = Some(pair);
-                    pair
-                }
-            };
-            operands.push(params);
-            if matches!(node.op, CircuitOp::Bootstrap { .. } | CircuitOp::Samples { small: true, .. }) {
-                operands.extend(more);
+                    new.push(op, vec![], None, loc.clone()).map_err(|why| ill_typed(&why))
+                };
+                let sets = partitions.iter().map(set).collect::<Result<_>>()?;
+                made.insert((params, sets))
             }
+        };
+        if matches!(node.op, CircuitOp::Params { .. } | CircuitOp::BootstrapParams { .. }) {
+            return Ok(*params);
         }
+        operands.retain(|operand| operand != params);
+        operands.push(*params);
+        operands.extend(partition.and_then(|at| sets.get(at)));
         new.push(node.op.clone(), operands, None, own.clone()).map_err(|why| ill_typed(&why))
     })
 }
 
-/// What limits a choice, and what tolerating half or twice the noise would cost or save; nothing where the failure
-/// probability is what limits.
-fn explanation(graph: &Graph<Circuit>, needs: &Needs, choice: &Choice, cx: &PassCx<'_>) -> [String; 2] {
+/// What limits a choice, and what tolerating half or twice the noise would cost or save, with at most so many partitions;
+/// nothing where the failure probability is what limits.
+pub(super) fn explanation(
+    graph: &Graph<Circuit>,
+    needs: &Needs,
+    choice: &Choice,
+    cx: &PassCx<'_>,
+    most: usize,
+) -> Vec<String> {
     let judge = Judge::new(graph, cx);
-    let (excess, place) = judge.excess(choice);
-    let limit =
-        format!("parameters are limited by the noise at {place}, {:.1} bits below what is tolerated there", -excess);
+    let mut notes = Vec::new();
+    if choice.partitions.len() < 2 {
+        let (excess, place) = judge.excess(choice);
+        let below = -excess;
+        notes.push(format!(
+            "parameters are limited by the noise at {place}, {below:.1} bits below what is tolerated there"
+        ));
+    }
+    for (at, params) in choice.partitions.iter().enumerate().filter(|_| choice.partitions.len() > 1) {
+        let [(arguments, argument), (outputs, output)] = judge.limits(choice, at);
+        notes.push(format!(
+            "partition {at}, n={}, is limited by the noise of its arguments at {argument}, {:.1} bits below what is tolerated there, and of its outputs at {output}, {:.1} bits below",
+            params.lwe.dimension, -arguments, -outputs
+        ));
+    }
     let now = server_us(choice, needs, cx);
     let with = |factor: f64| {
         let options = Options { noise_share: Some(cx.options.noise_share() * factor), ..cx.options.clone() };
-        let other = search(graph, needs, &PassCx::new(&options, cx.calibration)).ok()?;
+        let other = search(graph, needs, &PassCx::new(&options, cx.calibration), most).ok()?;
         Some((server_us(&other, needs, &PassCx::new(&options, cx.calibration)) - now) / 1e3)
     };
     let more =
         with(0.5).map_or("fits no secure parameters".to_owned(), |ms| format!("would cost {:.1} ms", ms.max(0.0)));
     let less = with(2.0).map_or(0.0, |ms| (-ms).max(0.0));
-    [limit, format!("half the noise-share {more} on one core; twice would save {less:.1} ms")]
+    notes.push(format!("half the noise-share {more} on one core; twice would save {less:.1} ms"));
+    notes
 }
 
 /// What turns each element of a rotated look-up: the digits of the codes it reads.
@@ -129,7 +173,7 @@ pub(crate) fn turns(graph: &Graph<Circuit>, id: ValueId) -> Vec<Turns> {
     start.windows(2).map(|pair| (pair[0] as usize..pair[1] as usize).map(of).sum()).collect()
 }
 
-fn needs(graph: &Graph<Circuit>) -> Needs {
+pub(super) fn needs(graph: &Graph<Circuit>) -> Needs {
     let mut needs = Needs::default();
     for id in graph.values() {
         let node = graph.node(id);
@@ -141,13 +185,10 @@ fn needs(graph: &Graph<Circuit>) -> Needs {
                 needs.turns = turns(graph, id).into_iter().chain([needs.turns]).sum();
             }
             CircuitOp::Bootstrap { table, .. } => {
-                needs.bootstraps += table.len() as u64;
-                let under_small = node.operands.first().map(|id| &graph.node(*id).ty);
-                if matches!(under_small, Some(CircuitType::Lwe { small: false, .. })) {
-                    needs.keyswitches += table.len() as u64;
-                }
+                let argument = node.operands.first().map(|id| &graph.node(*id).ty);
+                let small = matches!(argument, Some(CircuitType::Lwe { small: true, .. }));
+                needs.layers.push(LayerNeeds { bootstraps: table.len() as u64, small });
             }
-            CircuitOp::Samples { small, .. } => needs.small |= small,
             _ => {}
         }
     }
@@ -155,7 +196,7 @@ fn needs(graph: &Graph<Circuit>) -> Needs {
 }
 
 /// The base with the least noise for each number of levels.
-fn best_bases(
+pub(super) fn best_bases(
     levels: std::ops::RangeInclusive<u32>,
     bits: u32,
     noise: impl Fn(GadgetParams) -> f64,
@@ -167,105 +208,128 @@ fn best_bases(
     levels.filter_map(best).collect()
 }
 
-fn search(graph: &Graph<Circuit>, needs: &Needs, cx: &PassCx<'_>) -> Result<Choice> {
-    let judge = Judge::new(graph, cx);
-    let mut best: Option<(f64, Choice)> = None;
-    let mut nearest: Option<(f64, String)> = None;
+/// The GLWE parameters and decompositions of selectors that a circuit may have.
+fn shapes(needs: &Needs) -> Vec<(GlweParams, Option<GadgetParams>)> {
     // Blind rotations and blocks are written for small k.
-    let most = if needs.bootstraps > 0 || needs.turns.blocks > 0 { BootstrapParams::MAX_GLWE_DIMENSION } else { 8 };
+    let blocks = !needs.layers.is_empty() || needs.turns.blocks > 0;
+    let most = if blocks { BootstrapParams::MAX_GLWE_DIMENSION } else { 8 };
+    let mut shapes = Vec::new();
     for log2_size in 9..=12 {
         for dimension in (1..=most).filter(|k| (1024..=4096).contains(&(k << log2_size))) {
             let glwe = GlweParams::secure(dimension, 1 << log2_size);
-            let selectors: Vec<Option<GadgetParams>> = if needs.turns == Turns::default() {
-                vec![None]
+            if needs.turns == Turns::default() {
+                shapes.push((glwe, None));
             } else {
                 let gadgets = best_bases(1..=3, 48, |gadget| noise::external_product(&glwe, &gadget));
-                gadgets.into_iter().map(Some).collect()
-            };
-            for bootstrap in bootstraps(&glwe, needs) {
-                for selectors in &selectors {
-                    let choice = Choice { glwe, selectors: *selectors, bootstrap };
-                    let time = predicted_us(&choice, needs, cx);
-                    if best.as_ref().is_some_and(|(known, _)| *known <= time) {
-                        continue;
-                    }
-                    let (excess, place) = judge.excess(&choice);
-                    if excess <= 0.0 {
-                        best = Some((time, choice));
-                    } else if nearest.as_ref().is_none_or(|(known, _)| excess < *known) {
-                        nearest = Some((excess, place.to_owned()));
-                    }
-                }
+                shapes.extend(gadgets.into_iter().map(|gadget| (glwe, Some(gadget))));
             }
         }
     }
-    best.map(|(_, choice)| choice).ok_or_else(|| {
-        let (excess, place) = nearest.unwrap_or_default();
-        let share = cx.options.noise_share() * excess.exp2() * 1.05;
-        Diagnostic::new(
-            Code::NoParameters,
-            format!("noise is {:.1} times what is tolerated with every secure parameter set", excess.exp2()),
-        )
-        .at(place)
-        .help(format!(
-            "use smaller weights (--set weight-bits={}) or tolerate more noise (--set noise-share={share:.2})",
-            cx.options.weight_bits().saturating_sub(1).max(2)
-        ))
-    })
+    shapes
 }
 
-fn bootstraps(glwe: &GlweParams, needs: &Needs) -> Vec<Option<BootstrapParams>> {
-    if needs.bootstraps == 0 {
-        return vec![None];
+/// The quickest parameters that fit, with at most so many partitions.
+pub(super) fn search(graph: &Graph<Circuit>, needs: &Needs, cx: &PassCx<'_>, most: usize) -> Result<Choice> {
+    let judge = Judge::new(graph, cx);
+    let shapes = shapes(needs);
+    if let Some(choice) = partition_parameters::best(&judge, needs, &shapes, cx, most) {
+        return Ok(choice);
     }
+    let (excess, place) = nearest(&judge, needs, &shapes);
+    let share = cx.options.noise_share() * excess.exp2() * 1.05;
+    Err(Diagnostic::new(
+        Code::NoParameters,
+        format!("noise is {:.1} times what is tolerated with every secure parameter set", excess.exp2()),
+    )
+    .at(place)
+    .help(format!(
+        "use smaller weights (--set weight-bits={}) or tolerate more noise (--set noise-share={share:.2})",
+        cx.options.weight_bits().saturating_sub(1).max(2)
+    )))
+}
+
+/// The choice of one set that is least over what is tolerated: by how many bits, and where.
+fn nearest(judge: &Judge, needs: &Needs, shapes: &[(GlweParams, Option<GadgetParams>)]) -> (f64, String) {
+    let mut nearest: Option<(f64, String)> = None;
+    for (glwe, selectors) in shapes {
+        let sets = if needs.layers.is_empty() {
+            vec![vec![]]
+        } else {
+            let inputs = needs.layers.iter().any(|layer| layer.small);
+            let switched = needs.layers.iter().any(|layer| !layer.small);
+            sets(glwe, inputs, switched).into_iter().map(|set| vec![set]).collect()
+        };
+        for partitions in sets {
+            let of = vec![0; needs.layers.len()];
+            let choice = Choice { glwe: *glwe, selectors: *selectors, partitions, of };
+            let (excess, place) = judge.excess(&choice);
+            if nearest.as_ref().is_none_or(|(known, _)| excess < *known) {
+                nearest = Some((excess, place.to_owned()));
+            }
+        }
+    }
+    nearest.unwrap_or_default()
+}
+
+/// Sets of bootstraps, with inputs under their small key or not, and arguments that are switched to it or not.
+pub(super) fn sets(glwe: &GlweParams, inputs: bool, switched: bool) -> Vec<BootstrapParams> {
     let mut all = Vec::new();
     // Inputs under the small key want a dimension of few polynomials of a power of two.
-    let dimensions: Vec<u32> = if needs.small { vec![768, 960, 1152] } else { (600..=1200).step_by(24).collect() };
+    let dimensions: Vec<u32> = if inputs { vec![768, 960, 1152] } else { (600..=1200).step_by(24).collect() };
     for dimension in dimensions {
         let lwe = LweParams::secure(dimension, KEY_BLOCK);
-        let small_dimension = if needs.small { dimension >> dimension.trailing_zeros().min(10) } else { 0 };
+        let small_dimension = if inputs { dimension >> dimension.trailing_zeros().min(10) } else { 0 };
         let with = |keyswitch, gadget| BootstrapParams { lwe, keyswitch, gadget, small_dimension };
         let gadgets = best_bases(1..=3, 48, |gadget| noise_of::blind_rotation(glwe, &with(None, gadget)));
         for gadget in gadgets {
-            if needs.keyswitches == 0 {
-                all.push(Some(with(None, gadget)));
+            if !switched {
+                all.push(with(None, gadget));
                 continue;
             }
             let keyswitches = best_bases(1..=8, 24, |own| noise_of::keyswitch(glwe, &with(Some(own), gadget)));
             let keyswitches = keyswitches.into_iter().filter(|own| own.base_log <= KEYSWITCH_BASE_LOG);
-            all.extend(keyswitches.map(|own| Some(with(Some(own), gadget))));
+            all.extend(keyswitches.map(|own| with(Some(own), gadget)));
         }
     }
     all
 }
 
 /// Predicted time on the server, on one core.
-fn server_us(choice: &Choice, needs: &Needs, cx: &PassCx<'_>) -> f64 {
-    let Choice { glwe, selectors, bootstrap } = choice;
+pub(super) fn server_us(choice: &Choice, needs: &Needs, cx: &PassCx<'_>) -> f64 {
+    let Choice { glwe, selectors, partitions, of } = choice;
     let cost = &cx.options.cost_profile;
-    let selectors = selectors.as_ref().map_or(0.0, |gadget| {
+    let layer = |(layer, at): (&LayerNeeds, &usize)| {
+        let keyswitch = if layer.small { 0.0 } else { cost.keyswitch_us(glwe, &partitions[*at]) };
+        layer.bootstraps as f64 * (cost.bootstrap_us(glwe, &partitions[*at]) + keyswitch)
+    };
+    rotations_us(glwe, selectors.as_ref(), needs, cx) + needs.layers.iter().zip(of).map(layer).sum::<f64>()
+}
+
+/// Predicted time of selectors and of the tables that they rotate.
+pub(super) fn rotations_us(glwe: &GlweParams, selectors: Option<&GadgetParams>, needs: &Needs, cx: &PassCx<'_>) -> f64 {
+    let cost = &cx.options.cost_profile;
+    selectors.map_or(0.0, |gadget| {
         f64::from(needs.turns.singles) * cost.rotation_us(glwe, gadget)
             + f64::from(needs.turns.blocks) * cost.block_us(glwe, gadget, BLOCK as f64)
             + needs.selector_bits as f64 * cost.prepare_selector_us(glwe, gadget)
-    });
-    let bootstraps = bootstrap.as_ref().map_or(0.0, |params| {
-        needs.bootstraps as f64 * cost.bootstrap_us(glwe, params)
-            + needs.keyswitches as f64 * cost.keyswitch_us(glwe, params)
-    });
-    selectors + bootstraps
+    })
 }
 
 /// Server time weighted against client time.
-fn predicted_us(choice: &Choice, needs: &Needs, cx: &PassCx<'_>) -> f64 {
-    let Choice { glwe, selectors, bootstrap: _ } = choice;
-    let cost = &cx.options.cost_profile;
-    let encrypt = |gadget: &GadgetParams| needs.selector_bits as f64 * cost.encrypt_selector_us(glwe, gadget);
-    let client = selectors.as_ref().map_or(0.0, encrypt);
-    cx.options.server_weight * server_us(choice, needs, cx) + client + glwe.ciphertext_len() as f64 * 1e-3
+pub(super) fn weighted_us(
+    server_us: f64,
+    glwe: &GlweParams,
+    selectors: Option<&GadgetParams>,
+    needs: &Needs,
+    cx: &PassCx<'_>,
+) -> f64 {
+    let encrypt = |gadget| needs.selector_bits as f64 * cx.options.cost_profile.encrypt_selector_us(glwe, gadget);
+    let client = selectors.map_or(0.0, encrypt);
+    cx.options.server_weight * server_us + client + glwe.ciphertext_len() as f64 * 1e-3
 }
 
 /// Where noise arises and where it is judged, in the order of the circuit; vectors are numbered by value.
-struct Judge {
+pub(super) struct Judge {
     steps: Vec<(Step, String)>,
     values: usize,
     share: f64,
@@ -291,6 +355,7 @@ enum Step {
     },
     /// The typical deviation of the argument on the torus.
     Bootstrap {
+        layer: usize,
         out: usize,
         argument: usize,
         small: bool,
@@ -329,6 +394,7 @@ impl Judge {
         let failure_bits = f64::from(cx.options.failure_bits);
         let sigmas = |count: f64| noise::sigmas_for_failure(failure_bits + count.log2());
         let mut steps = Vec::new();
+        let mut layers = 0..;
         for id in graph.values() {
             let node = graph.node(id);
             let out = id.index();
@@ -357,7 +423,8 @@ impl Judge {
                     let small = matches!(graph.node(argument).ty, CircuitType::Lwe { small: true, .. });
                     let (typical, sigmas) = (spread(argument), sigmas(table.len() as f64));
                     place += &sums(graph, argument);
-                    Step::Bootstrap { out, argument: argument.index(), small, typical, sigmas }
+                    let layer = layers.next().unwrap_or_default();
+                    Step::Bootstrap { layer, out, argument: argument.index(), small, typical, sigmas }
                 }
                 (CircuitOp::Extract { .. }, CircuitType::Result(count), Some(argument)) => {
                     place += &sums(graph, argument);
@@ -371,46 +438,111 @@ impl Judge {
         Judge { steps, values: graph.len(), share: cx.options.noise_share(), sigmas: sigmas(1.0) }
     }
 
-    /// Bits by which noise is over what is tolerated at the worst place (negative: it fits), and the place.
-    fn excess(&self, choice: &Choice) -> (f64, &str) {
-        let Choice { glwe, selectors, bootstrap } = choice;
+    /// Calls `judge` with every place where noise is judged. `small` is the variance of inputs under a small key, `outputs`
+    /// that of the outputs of each layer of bootstraps.
+    pub(super) fn walk<'a>(
+        &'a self,
+        glwe: &GlweParams,
+        selectors: Option<&GadgetParams>,
+        small: f64,
+        outputs: &[f64],
+        mut judge: impl FnMut(Judged<'a>),
+    ) {
         let share = self.share;
         let mut variance = vec![0.0; self.values];
-        let mut worst = (f64::NEG_INFINITY, "");
         for (step, place) in &self.steps {
-            // Deviation against what is tolerated, and its quantile against the margin around the interval.
-            let mut judge = |variance: f64, tolerated: f64, margin: f64, sigmas: f64| {
-                let std = f64::sqrt(variance);
-                let over = (std / tolerated).max(std * sigmas / margin).log2();
-                if over > worst.0 {
-                    worst = (over, place.as_str());
-                }
+            // The deviation may be what is tolerated, and its quantile the margin around the interval.
+            let mut judge = |at, variance: f64, tolerated: f64, margin: f64, sigmas: f64| {
+                judge(Judged { place, at, variance, limit: tolerated.min(margin / sigmas) });
             };
             match step {
-                Step::Samples { out, small } => {
-                    variance[*out] = if *small { bootstrap.map_or(0.0, |b| b.lwe.variance()) } else { glwe.variance() };
+                Step::Samples { out, small: under_small } => {
+                    variance[*out] = if *under_small { small } else { glwe.variance() };
                 }
                 Step::Rotate { out, most, typical } => {
-                    variance[*out] = selectors.map_or(0.0, |gadget| noise_of::rotations(glwe, &gadget, *most));
+                    variance[*out] = selectors.map_or(0.0, |gadget| noise_of::rotations(glwe, gadget, *most));
                     // The widest sum takes half a turn. Each shift is rounded on its own, and half of them are taken.
                     let slot = 0.5 / f64::from(glwe.polynomial_size);
                     let taken = 0.5 * f64::from(most.singles) + 0.75 * f64::from(most.blocks);
-                    judge(slot * slot / 12.0 * (1.0 + taken), share * typical * 0.5, 1.0, self.sigmas);
+                    let rounding = slot * slot / 12.0 * (1.0 + taken);
+                    judge(At::Elsewhere, rounding, share * typical * 0.5, 1.0, self.sigmas);
                 }
                 Step::Affine { out, operands, norm2 } => {
                     variance[*out] = norm2 * operands.iter().map(|at| variance[*at]).fold(0.0, f64::max);
                 }
-                Step::Bootstrap { out, argument, small, typical, sigmas } => {
-                    let Some(params) = bootstrap else { continue };
-                    let total = noise_of::argument(glwe, params, variance[*argument], *small);
-                    judge(total, share * typical, 0.25 * (1.0 - network::FILL), *sigmas);
-                    variance[*out] = noise_of::blind_rotation(glwe, params);
+                Step::Bootstrap { layer, out, argument, small, typical, sigmas } => {
+                    let at = At::Bootstrap { layer: *layer, small: *small };
+                    judge(at, variance[*argument], share * typical, 0.25 * (1.0 - network::FILL), *sigmas);
+                    variance[*out] = outputs.get(*layer).copied().unwrap_or(0.0);
                 }
                 Step::Result { argument, typical, sigmas } => {
-                    judge(variance[*argument], share * typical / 2.0, 0.5 * (1.0 - network::FILL), *sigmas);
+                    let margin = 0.5 * (1.0 - network::FILL);
+                    judge(At::Elsewhere, variance[*argument], share * typical / 2.0, margin, *sigmas);
                 }
+            }
+        }
+    }
+
+    /// For each place its name, its layer if it is the argument of bootstraps, the whole variance there, and the bits by which
+    /// the deviation is over what is tolerated; without the noise of one partition's outputs.
+    fn judged(&self, choice: &Choice, without: Option<usize>) -> Vec<(&str, Option<usize>, f64, f64)> {
+        let Choice { glwe, selectors, partitions, of } = choice;
+        let small = partitions.iter().find(|params| params.small_dimension > 0).map_or(0.0, |b| b.lwe.variance());
+        let output = |at: &usize| {
+            if without == Some(*at) { 0.0 } else { noise_of::blind_rotation(glwe, &partitions[*at]) }
+        };
+        let outputs: Vec<f64> = of.iter().map(output).collect();
+        let mut all = Vec::new();
+        self.walk(glwe, selectors.as_ref(), small, &outputs, |judged| {
+            let (variance, layer) = match judged.at {
+                At::Elsewhere => (judged.variance, None),
+                At::Bootstrap { layer, small } => {
+                    (noise_of::argument(glwe, &partitions[of[layer]], judged.variance, small), Some(layer))
+                }
+            };
+            all.push((judged.place, layer, variance, (variance.sqrt() / judged.limit).log2()));
+        });
+        all
+    }
+
+    /// Bits by which noise is over what is tolerated at the worst place (negative: it fits), and the place.
+    fn excess(&self, choice: &Choice) -> (f64, &str) {
+        let all = self.judged(choice, None).into_iter();
+        all.fold(
+            (f64::NEG_INFINITY, ""),
+            |worst, (place, _, _, over)| if over > worst.0 { (over, place) } else { worst },
+        )
+    }
+
+    /// The same over the arguments of a partition's bootstraps, and over the places that their outputs go to.
+    fn limits(&self, choice: &Choice, partition: usize) -> [(f64, &str); 2] {
+        let mut worst = [(f64::NEG_INFINITY, ""); 2];
+        let pairs = self.judged(choice, None).into_iter().zip(self.judged(choice, Some(partition)));
+        for ((place, layer, with, over), (_, _, without, _)) in pairs {
+            let touched = [layer.is_some_and(|layer| choice.of[layer] == partition), with > without];
+            for (worst, _) in worst.iter_mut().zip(touched).filter(|(worst, touched)| *touched && over > worst.0) {
+                *worst = (over, place);
             }
         }
         worst
     }
+}
+
+/// A place where noise is judged.
+pub(super) struct Judged<'a> {
+    place: &'a str,
+    pub(super) at: At,
+    /// Of what arrives there.
+    pub(super) variance: f64,
+    /// The standard deviation that is tolerated.
+    pub(super) limit: f64,
+}
+
+/// Whose noise is judged.
+#[derive(Clone, Copy)]
+pub(super) enum At {
+    /// The arguments of a layer of bootstraps, to which keyswitch and modulus switch add theirs.
+    Bootstrap { layer: usize, small: bool },
+    /// Results, or roundings of rotated look-ups.
+    Elsewhere,
 }

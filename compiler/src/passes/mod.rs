@@ -19,6 +19,7 @@ mod lower_to_circuit;
 mod lower_to_quant;
 mod merge_siblings;
 mod merge_switches;
+mod partition_parameters;
 mod prune_paths;
 mod rotate_tables;
 mod share_nodes;
@@ -67,6 +68,7 @@ pub static PASSES: &[Pass] = &[
     Pass { info: &expand_bits::INFO, run: expand_bits::run },
     Pass { info: &clear_terminals::INFO, run: clear_terminals::run },
     Pass { info: &choose_parameters::INFO, run: choose_parameters::run },
+    Pass { info: &partition_parameters::INFO, run: partition_parameters::run },
 ];
 
 /// The default pipeline, from the encrypted part of the float graph to a circuit with parameters.
@@ -92,6 +94,7 @@ pub static PIPELINE: &[&str] = &[
     // Only what the thermometer left.
     "clear-terminals",
     "choose-parameters",
+    "partition-parameters",
 ];
 
 /// The pass of that name.

@@ -5,7 +5,7 @@
 //! [`result_row_bytes`].
 
 use crate::diag::{Code, Diagnostic, Result};
-use crate::params::BootstrapParams;
+use crate::params::{BootstrapParams, GlweParams};
 use crate::plan::Layout;
 use serde::{Deserialize, Serialize};
 
@@ -123,38 +123,42 @@ pub fn client_key_bytes(layout: &Layout) -> u64 {
 }
 
 /// Bytes of a partition's seeded bootstrapping key: for each bit of the small key the bodies of a GGSW.
-pub fn bootstrapping_key_bytes(layout: &Layout, params: &BootstrapParams) -> u64 {
-    u64::from(params.lwe.dimension) * bootstrapping_row_bytes(layout, params)
+pub fn bootstrapping_key_bytes(glwe: &GlweParams, params: &BootstrapParams) -> u64 {
+    u64::from(params.lwe.dimension) * bootstrapping_row_bytes(glwe, params)
 }
 
 /// Bytes of one GGSW of a bootstrapping key: `(k+1) * levels` bodies of N coefficients.
-pub fn bootstrapping_row_bytes(layout: &Layout, params: &BootstrapParams) -> u64 {
-    let rows = u64::from(params.gadget.levels) * (u64::from(layout.glwe.dimension) + 1);
-    packed_bytes(rows * u64::from(layout.glwe.polynomial_size), key_body_bits(layout))
+pub fn bootstrapping_row_bytes(glwe: &GlweParams, params: &BootstrapParams) -> u64 {
+    let rows = u64::from(params.gadget.levels) * (u64::from(glwe.dimension) + 1);
+    packed_bytes(rows * u64::from(glwe.polynomial_size), key_body_bits(glwe))
 }
 
 /// Bits kept of each body of a bootstrapping key.
-pub fn key_body_bits(layout: &Layout) -> u32 {
-    crate::noise::body_bits(layout.glwe.log2_std)
+pub fn key_body_bits(glwe: &GlweParams) -> u32 {
+    crate::noise::body_bits(glwe.log2_std)
 }
 
 /// Bytes of a partition's seeded keyswitching key: 32-bit bodies, `levels` for each bit of the flattened GLWE key.
-pub fn keyswitching_key_bytes(layout: &Layout, params: &BootstrapParams) -> u64 {
-    4 * u64::from(params.keyswitch_levels()) * u64::from(layout.glwe.lwe_dimension())
+pub fn keyswitching_key_bytes(glwe: &GlweParams, params: &BootstrapParams) -> u64 {
+    4 * u64::from(params.keyswitch_levels()) * u64::from(glwe.lwe_dimension())
+}
+
+/// Bytes of a partition's bootstrapping and keyswitching key.
+pub fn partition_key_bytes(glwe: &GlweParams, params: &BootstrapParams) -> u64 {
+    bootstrapping_key_bytes(glwe, params) + keyswitching_key_bytes(glwe, params)
 }
 
 /// Bytes of an evaluation key's section: a seed, and each partition's bootstrapping and keyswitching key. 0 where none is
 /// needed.
 pub fn evaluation_key_bytes(layout: &Layout) -> u64 {
-    let keys = |params| bootstrapping_key_bytes(layout, params) + keyswitching_key_bytes(layout, params);
-    let all: u64 = layout.partitions.iter().map(keys).sum();
+    let all: u64 = layout.partitions.iter().map(|params| partition_key_bytes(&layout.glwe, params)).sum();
     if all == 0 { 0 } else { SEED_BYTES as u64 + all }
 }
 
 /// Masks of an evaluation key's stream, kN words each, that one partition's keys take: one for each row of the GGSWs, and as
 /// many words for the rows of the keyswitching key, n for each of kN bits and each level.
-pub fn partition_masks(layout: &Layout, params: &BootstrapParams) -> u64 {
-    let rows = params.gadget.levels * (layout.glwe.dimension + 1);
+pub fn partition_masks(glwe: &GlweParams, params: &BootstrapParams) -> u64 {
+    let rows = params.gadget.levels * (glwe.dimension + 1);
     u64::from(params.lwe.dimension) * u64::from(rows + params.keyswitch_levels())
 }
 

@@ -35,7 +35,7 @@ impl ClientKey {
             if let Some(gadget) = params.keyswitch {
                 self.keyswitching_key(params, gadget, small, &streams, &mut section);
             }
-            streams.first_mask += partition_masks(layout, params);
+            streams.first_mask += partition_masks(&layout.glwe, params);
             streams.first_noise += (small.len() + self.bits.len()) as u64;
         }
         if section.len() as u64 != evaluation_key_bytes(layout) {
@@ -49,7 +49,7 @@ impl ClientKey {
     fn bootstrapping_key(&self, params: &BootstrapParams, small: &[u8], streams: &Streams<'_>, section: &mut Vec<u8>) {
         let layout = &self.layout;
         let start = section.len();
-        let row_bytes = bootstrapping_row_bytes(layout, params) as usize;
+        let row_bytes = bootstrapping_row_bytes(&layout.glwe, params) as usize;
         section.resize(start + row_bytes * small.len(), 0);
         let rows = params.gadget.levels as usize * (layout.glwe.dimension as usize + 1);
         section[start..].par_chunks_exact_mut(row_bytes).zip(small.par_iter()).enumerate().for_each_init(
@@ -58,7 +58,7 @@ impl ClientKey {
                 let first = streams.first_mask as usize + at * rows;
                 let bodies = encryptor.ggsw(&params.gadget, first, streams.first_noise + at as u64, *bit == 1);
                 let mut packed = Vec::with_capacity(row_bytes);
-                bits::pack(&bodies, key_body_bits(layout), &mut packed);
+                bits::pack(&bodies, key_body_bits(&layout.glwe), &mut packed);
                 place.copy_from_slice(&packed);
             },
         );

@@ -7,7 +7,7 @@ use crate::prepare::Expansion;
 use rayon::prelude::*;
 use tacit_ir::artifact::v1::{
     SEED_BYTES, bootstrapping_key_bytes, bootstrapping_row_bytes, evaluation_key_bytes, key_body_bits,
-    keyswitching_key_bytes, partition_masks,
+    partition_key_bytes, partition_masks,
 };
 use tacit_ir::artifact::{CircuitDigest, Kind, SectionId, View, decode};
 use tacit_ir::diag::{Code, Diagnostic, Result};
@@ -68,11 +68,10 @@ impl EvaluationKey {
         let mut first_mask = 0;
         let mut partitions = Vec::with_capacity(layout.partitions.len());
         for params in &layout.partitions {
-            let length = bootstrapping_key_bytes(layout, params) + keyswitching_key_bytes(layout, params);
-            let (own, rest) = bodies.split_at(length as usize);
-            partitions.push(PartitionKey::expand(layout, params, &masks, first_mask, own));
+            let (own, rest) = bodies.split_at(partition_key_bytes(&layout.glwe, params) as usize);
+            partitions.push(PartitionKey::expand(&layout.glwe, params, &masks, first_mask, own));
             bodies = rest;
-            first_mask += partition_masks(layout, params);
+            first_mask += partition_masks(&layout.glwe, params);
         }
         Ok(EvaluationKey { digest: *digest, layout: layout.clone(), partitions })
     }
@@ -102,22 +101,22 @@ impl PartitionKey {
     /// Expands the bodies of a partition's keys; masks of kN words, and in their place those of the keyswitching key, begin
     /// with number `first_mask` of the stream.
     fn expand(
-        layout: &Layout,
+        glwe: &GlweParams,
         params: &BootstrapParams,
         masks: &MaskStream,
         first_mask: u64,
         bodies: &[u8],
     ) -> PartitionKey {
-        let (bootstrapping, keyswitching) = bodies.split_at(bootstrapping_key_bytes(layout, params) as usize);
-        let rotation = BlindRotation::new(&layout.glwe, params);
+        let (bootstrapping, keyswitching) = bodies.split_at(bootstrapping_key_bytes(glwe, params) as usize);
+        let rotation = BlindRotation::new(glwe, params);
         let shape = rotation.blocks.shape;
-        let body_bits = key_body_bits(layout);
-        let row_bytes = bootstrapping_row_bytes(layout, params) as usize;
+        let body_bits = key_body_bits(glwe);
+        let row_bytes = bootstrapping_row_bytes(glwe, params) as usize;
         let blocks = bootstrapping
             .par_chunks_exact(row_bytes * shape.block)
             .enumerate()
             .map_init(
-                || Expansion::new(&layout.glwe, &rotation.gadget, &rotation.fft),
+                || Expansion::new(glwe, &rotation.gadget, &rotation.fft),
                 |expansion, (block, bodies)| {
                     let mut table = zeros(shape.table_len(rotation.fft.fourier_size()));
                     for (index, bodies) in bodies.chunks_exact(row_bytes).enumerate() {
@@ -130,11 +129,11 @@ impl PartitionKey {
             )
             .collect();
         let ggsw_masks = u64::from(params.lwe.dimension) * shape.rows as u64;
-        let first_word = (first_mask + ggsw_masks) * u64::from(layout.glwe.lwe_dimension());
+        let first_word = (first_mask + ggsw_masks) * u64::from(glwe.lwe_dimension());
         let keyswitch = params
             .keyswitch
-            .map(|gadget| KeyswitchKey::expand(&layout.glwe, &params.lwe, gadget, masks, first_word, keyswitching));
-        PartitionKey { glwe: layout.glwe, params: *params, rotation, blocks, keyswitch }
+            .map(|gadget| KeyswitchKey::expand(glwe, &params.lwe, gadget, masks, first_word, keyswitching));
+        PartitionKey { glwe: *glwe, params: *params, rotation, blocks, keyswitch }
     }
 
     fn memory_bytes(&self) -> usize {
