@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tacit_client::codec::Codec;
 use tacit_client::{ClientKey, encrypt};
-use tacit_compiler::options::Options;
-use tacit_ir::artifact::Artifact;
+use tacit_compiler::options::{Options, RegimeRule};
 use tacit_ir::artifact::envelope::{KeyHeader, QueryHeader};
+use tacit_ir::artifact::v1::BatchHeader;
+use tacit_ir::artifact::{Artifact, Container, Kind, SectionId, encode};
 use tacit_ir::interp::tensor::TensorValue;
 use tacit_runtime::{Circuit, EvaluationKey, run};
 use tacit_server::{Running, Server, Settings};
@@ -56,10 +57,16 @@ impl Deployment {
         Self::new("iris_decision_tree", &Options::default())
     }
 
-    /// A residual network that bootstraps. With bits given nothing is searched.
+    /// A residual network whose every layer bootstraps, so that queries are small. With bits given nothing is searched.
     pub fn network() -> Self {
-        let options =
-            Options { input_bits: Some(4), weight_bits: Some(4), noise_share: Some(0.2), ..Options::default() };
+        let options = Options {
+            input_bits: Some(4),
+            weight_bits: Some(4),
+            noise_share: Some(0.2),
+            regime: Some(RegimeRule::Bootstrap),
+            max_accuracy_loss: 1.0,
+            ..Options::default()
+        };
         Self::new("breast_cancer_residual_mlp", &options)
     }
 
@@ -86,6 +93,23 @@ impl Deployment {
         let codec = Codec::new(&self.artifact).expect("a fresh artifact");
         let batch = codec.encode(&self.inputs(rows)).expect("rows of the model");
         encrypt(&self.key, &batch.rows).expect("encryption")
+    }
+
+    /// A query of one encrypted row, repeated: long work for a server, quickly made.
+    ///
+    /// # Panics
+    /// When the row cannot be encrypted.
+    pub fn repeated(&self, rows: u32) -> Vec<u8> {
+        let one = self.query(0..1);
+        let mut file = Container::read(&one, &[Kind::Query], u64::MAX).expect("a query");
+        let header = BatchHeader { rows, layout: self.circuit.layout().clone() };
+        for (id, section) in &mut file.sections {
+            *section = match *id {
+                SectionId::HEADER => encode(&header).expect("a header"),
+                _ => section.repeat(rows as usize),
+            };
+        }
+        file.write()
     }
 
     /// The query's section's header for a query file of these rows.
