@@ -3,9 +3,9 @@
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::LazyLock;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tacit_tests::deployment::Deployment;
 use tacit_tests::http::{connect, get, invoke, post_head, reply};
@@ -28,8 +28,8 @@ fn output(arguments: &[&str]) -> (Option<i32>, String, String) {
 struct Process {
     child: Child,
     address: SocketAddr,
-    logs: BufReader<ChildStdout>,
-    lines: Vec<String>,
+    /// Reads the logs to their end: a pipe that nobody reads would stop the server.
+    logs: JoinHandle<Vec<String>>,
 }
 
 impl Process {
@@ -54,7 +54,11 @@ impl Process {
                 break;
             }
         }
-        Process { child, address: address.expect("an address"), logs, lines }
+        let logs = thread::spawn(move || {
+            lines.extend(logs.lines().map(Result::unwrap));
+            lines
+        });
+        Process { child, address: address.expect("an address"), logs }
     }
 
     fn resident_kb(&self) -> u64 {
@@ -70,8 +74,7 @@ impl Process {
     /// The exit status, and all lines of logs.
     fn finish(mut self) -> (ExitStatus, Vec<String>) {
         let status = self.child.wait().unwrap();
-        self.lines.extend(self.logs.by_ref().lines().map(Result::unwrap));
-        (status, std::mem::take(&mut self.lines))
+        (status, self.logs.join().unwrap())
     }
 }
 
@@ -144,10 +147,10 @@ fn a_signal_ends_an_idle_server_at_once_and_one_that_evaluates_in_time() {
     let busy = Process::start(&NETWORK, &[("TACIT_DATA_DIR", folder.to_str().unwrap()), ("TACIT_DRAIN_SECONDS", "1")]);
     let query = NETWORK.repeated(150);
     let body = NETWORK.body(&query, 150, 1);
+    let at = busy.address;
     thread::scope(|scope| {
-        let asked = scope.spawn(|| invoke(busy.address, &body).unwrap());
-        while !get(busy.address, "/metrics").unwrap().text().contains(&format!("tacit_buffered_bytes {}", query.len()))
-        {
+        let asked = scope.spawn(|| invoke(at, &body).unwrap());
+        while !get(at, "/metrics").unwrap().text().contains(&format!("tacit_buffered_bytes {}", query.len())) {
             thread::sleep(Duration::from_millis(5));
         }
         let start = Instant::now();
@@ -160,7 +163,7 @@ fn a_signal_ends_an_idle_server_at_once_and_one_that_evaluates_in_time() {
 
 #[test]
 fn hundreds_of_bad_requests_leave_no_memory_behind() {
-    let server = Process::start(&NETWORK, &[("TACIT_LOG", "warn")]);
+    let server = Process::start(&NETWORK, &[]);
     let at = server.address;
     let query = NETWORK.query(0..1);
     let good = NETWORK.body(&query, 1, 1);
