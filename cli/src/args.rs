@@ -44,6 +44,14 @@ pub enum Command {
         after_help = "Example: tacit serve model.tacit --port 8080 --evaluation-key keys/evaluation.key\n\nLimits are read from TACIT_... variables, which `spec/wire.md` lists. Logs go to standard output, a JSON object a line."
     )]
     Serve(Serve),
+    /// Write a deployment of an artifact: image, model, templates, scripts.
+    #[command(
+        after_help = "Examples: tacit bundle model.tacit --target sagemaker -o deployment; tacit bundle --target training -o train"
+    )]
+    Bundle(Bundle),
+    /// Compile inside a SageMaker training job; what `bundle --target training` makes an image of.
+    #[command(after_help = "Example: tacit train --folder /opt/ml")]
+    Train(Train),
     /// Show what an artifact holds: regimes, counts, noise, sizes, predicted time.
     #[command(after_help = "Examples: tacit inspect model.tacit --json; tacit inspect model.onnx --toml > model.toml")]
     Inspect(Inspect),
@@ -244,6 +252,76 @@ pub struct Serve {
     /// Threads that evaluate; all cores by default.
     #[arg(long)]
     pub threads: Option<usize>,
+}
+
+/// Where a deployment goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Target {
+    /// SageMaker: CloudFormation templates and scripts around an image.
+    Sagemaker,
+    /// Docker on one machine: a compose file.
+    Docker,
+    /// Kubernetes: an image with the model, and manifests.
+    Kubernetes,
+    /// The compiler itself, for training jobs of SageMaker; takes no artifact.
+    Training,
+}
+
+/// How SageMaker serves a circuit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ServingMode {
+    /// Requests through S3, scaling to zero.
+    Async,
+    /// Calls of at most 60 s.
+    Realtime,
+    /// Jobs over stored requests, without an endpoint.
+    Batch,
+}
+
+/// `tacit bundle`.
+#[derive(Debug, ClapArgs)]
+pub struct Bundle {
+    /// The artifact; none for --target training.
+    #[arg(required_if_eq_any = [("target", "sagemaker"), ("target", "docker"), ("target", "kubernetes")])]
+    pub artifact: Option<PathBuf>,
+    /// Where it is to run.
+    #[arg(long, value_enum)]
+    pub target: Target,
+    /// Folder to write.
+    #[arg(short, long)]
+    pub output: PathBuf,
+    /// How SageMaker serves it.
+    #[arg(long, value_enum, default_value = "async")]
+    pub mode: ServingMode,
+    /// Name of the deployment; the artifact's file name when left out.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// The statically linked program for the image; the `tacit-server` (for training: the `tacit`) beside this program when left out.
+    #[arg(long, value_name = "FILE")]
+    pub server_binary: Option<PathBuf>,
+    /// SageMaker's instance type, such as ml.c7i.xlarge.
+    #[arg(long)]
+    pub instance_type: Option<String>,
+    /// The evaluation key of the only client, for the server to hold.
+    #[arg(long, value_name = "FILE")]
+    pub evaluation_key: Option<PathBuf>,
+    /// What `tacit profile` wrote on such an instance, for the predictions.
+    #[arg(long, value_name = "FILE")]
+    pub profile: Option<PathBuf>,
+    /// Replace a folder that an earlier bundle wrote.
+    #[arg(long)]
+    pub force: bool,
+    /// Print what was written as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `tacit train`.
+#[derive(Debug, ClapArgs)]
+pub struct Train {
+    /// The folder that SageMaker prepares.
+    #[arg(long, default_value = "/opt/ml")]
+    pub folder: PathBuf,
 }
 
 /// `tacit profile`.

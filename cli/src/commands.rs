@@ -1,5 +1,6 @@
 //! The commands.
 
+mod bundle;
 mod compile;
 mod demo;
 mod engine;
@@ -12,6 +13,7 @@ mod report;
 mod roles;
 mod serve;
 mod tools;
+mod train;
 
 pub use engine::{Evaluation, Timing, encrypted_predictions};
 
@@ -38,6 +40,8 @@ pub fn run(command: Command) -> Result<()> {
         Command::ClientArtifact(args) => roles::client_artifact(&args),
         Command::ServerArtifact(args) => roles::server_artifact(&args),
         Command::Serve(args) => serve::run(&args),
+        Command::Bundle(args) => bundle::run(&args),
+        Command::Train(args) => train::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Profile(args) => profile::run(&args),
         Command::Opt(args) => tools::opt(&args),

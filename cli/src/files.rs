@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::Path;
+use tacit_bundle::archive::Entry;
 use tacit_ir::diag::{Code, Diagnostic, Result};
 
 /// The bytes of a file.
@@ -88,6 +89,67 @@ pub fn write_secret(path: &Path, bytes: &[u8], force: bool) -> Result<()> {
             unwritable(path, &why.error)
         }
     })
+}
+
+/// Writes a folder beside its place, then renames it there. A folder that is there is replaced only by `force`, and only when it
+/// has the file `mark`, which says that it was written so.
+///
+/// # Errors
+/// [`Code::WouldReplace`], [`Code::OutputUnwritable`].
+pub fn write_folder(path: &Path, entries: &[Entry], mark: &str, force: bool) -> Result<()> {
+    let failed = |why: std::io::Error| unwritable(path, &why);
+    let occupied = match std::fs::read_dir(path) {
+        Ok(mut found) => found.next().is_some(),
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => false,
+        Err(why) => return Err(failed(why)),
+    };
+    if occupied && !(force && path.join(mark).is_file()) {
+        let (what, help) = match force {
+            true => ("was not written by this command", "choose another folder, or remove this one yourself"),
+            false => ("exists and is not empty", "choose another folder, or give --force to replace it"),
+        };
+        let message = format!("the folder {what}");
+        return Err(Diagnostic::new(Code::WouldReplace, message).at(path.display().to_string()).help(help));
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent).map_err(failed)?;
+    let beside = tempfile::Builder::new().prefix(".tacit-").tempdir_in(parent).map_err(failed)?;
+    let new = beside.path().join("new");
+    std::fs::create_dir(&new).map_err(failed)?;
+    for entry in entries {
+        write_entry(&new, entry).map_err(failed)?;
+    }
+    // A rename replaces an empty folder, not a full one; the old one goes when `beside` is dropped.
+    let old = beside.path().join("old");
+    if occupied {
+        std::fs::rename(path, &old).map_err(failed)?;
+    }
+    if let Err(why) = std::fs::rename(&new, path) {
+        if occupied {
+            std::fs::rename(&old, path).map_err(failed)?;
+        }
+        return Err(failed(why));
+    }
+    Ok(())
+}
+
+fn write_entry(folder: &Path, entry: &Entry) -> std::io::Result<()> {
+    let place = folder.join(&entry.path);
+    match &entry.content {
+        None => std::fs::create_dir_all(&place)?,
+        Some(bytes) => {
+            std::fs::create_dir_all(place.parent().unwrap_or(folder))?;
+            let mut file = std::fs::File::create_new(&place)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+        }
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(&place, std::fs::Permissions::from_mode(entry.mode))?;
+    }
+    Ok(())
 }
 
 /// The first line of a passphrase file.

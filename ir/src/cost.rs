@@ -6,7 +6,7 @@
 //! machine. They rank parameter sets; predictions are printed beside measurements.
 
 use crate::params::{BootstrapParams, GadgetParams, GlweParams};
-use crate::plan::{BLOCK, Layer, Layout, Plan};
+use crate::plan::{BLOCK, Layer, Layout, Plan, Step};
 use serde::{Deserialize, Serialize};
 
 pub use crate::artifact::v1::{packed_bytes, packed_input_bytes, query_row_bytes, result_row_bytes, selector_bytes};
@@ -140,38 +140,84 @@ impl CostProfile {
 
     /// Predicted microseconds of one row of a plan on one core, preparing its selectors included.
     pub fn plan_us(&self, layout: &Layout, plan: &Plan) -> f64 {
-        let counts = plan.counts();
+        self.stages(layout, plan).iter().map(|stage| stage.us).sum()
+    }
+
+    /// Predicted microseconds of one row of a plan on several cores, each as fast as the profile's. In every stage the cores share
+    /// the work evenly, down to the longest task, which is one core's: no schedule is faster.
+    pub fn latency_us(&self, layout: &Layout, plan: &Plan, cores: u32) -> f64 {
+        let cores = f64::from(cores.max(1));
+        self.stages(layout, plan).iter().map(|stage| (stage.us / cores).max(stage.longest_us)).sum()
+    }
+
+    /// What runs one after another: preparing the selectors, each phase, each layer.
+    fn stages(&self, layout: &Layout, plan: &Plan) -> Vec<Work> {
         let glwe = &layout.glwe;
-        let rotations = plan.network.layers.iter().map(|layer| match layer {
-            Layer::Rotate { rotations, .. } => rotations.iter().map(|own| plan.network.turns(own).singles).sum::<u32>(),
-            _ => 0,
-        });
-        let rotations = f64::from(rotations.sum::<u32>());
-        let gadget = layout.gadget.map_or(0.0, |gadget| {
-            (counts.external_products as f64 - rotations) * self.external_product_us(glwe, &gadget)
-                + rotations * self.rotation_us(glwe, &gadget)
-                + counts.block_products as f64 * self.block_us(glwe, &gadget, BLOCK as f64)
-                + f64::from(layout.selectors) * self.prepare_selector_us(glwe, &gadget)
-        });
+        let mut stages = Vec::new();
+        if let Some(gadget) = &layout.gadget {
+            let one = self.prepare_selector_us(glwe, gadget);
+            stages.push(Work { us: f64::from(layout.selectors) * one, longest_us: one });
+        }
+        for phase in &plan.phases {
+            let tasks = phase.tasks.iter().map(|task| task.steps.iter().map(|step| self.step_us(layout, step)).sum());
+            stages.push(Work::of(tasks));
+        }
         let small = plan.network.small();
-        let bootstraps = plan.network.layers.iter().map(|layer| match layer {
-            Layer::Bootstrap { partition, operand, table, .. } => {
-                layout.partitions.get(*partition as usize).map_or(0.0, |params| {
-                    let keyswitch = if small[*operand as usize] { 0.0 } else { self.keyswitch_us(glwe, params) };
-                    table.len() as f64 * (self.bootstrap_us(glwe, params) + keyswitch)
-                })
-            }
-            _ => 0.0,
-        });
-        let words = |at: usize| match layout.input_partition() {
-            Some((_, params)) if small[at] => f64::from(params.lwe.dimension) + 1.0,
-            _ => f64::from(glwe.lwe_dimension()) + 1.0,
+        for (at, layer) in plan.network.layers.iter().enumerate() {
+            stages.push(match layer {
+                Layer::Samples { .. } => Work::default(),
+                Layer::Rotate { rotations, .. } => Work::of(rotations.iter().map(|own| {
+                    let turns = plan.network.turns(own);
+                    layout.gadget.map_or(0.0, |gadget| {
+                        f64::from(turns.singles) * self.rotation_us(glwe, &gadget)
+                            + f64::from(turns.blocks) * self.block_us(glwe, &gadget, BLOCK as f64)
+                    })
+                })),
+                Layer::Affine { column, .. } => {
+                    let words = match layout.input_partition() {
+                        Some((_, params)) if small[at] => f64::from(params.lwe.dimension) + 1.0,
+                        _ => f64::from(glwe.lwe_dimension()) + 1.0,
+                    };
+                    let one = self.lwe_term_ns * words / 1000.0;
+                    Work { us: column.len() as f64 * one, longest_us: one }
+                }
+                Layer::Bootstrap { partition, operand, table, .. } => {
+                    let switched = !small.get(*operand as usize).copied().unwrap_or(false);
+                    let one = layout.partitions.get(*partition as usize).map_or(0.0, |params| {
+                        self.bootstrap_us(glwe, params) + if switched { self.keyswitch_us(glwe, params) } else { 0.0 }
+                    });
+                    Work { us: table.len() as f64 * one, longest_us: one }
+                }
+            });
+        }
+        stages
+    }
+
+    fn step_us(&self, layout: &Layout, step: &Step) -> f64 {
+        let glwe = &layout.glwe;
+        let products = match step {
+            Step::CMux { .. } => 1,
+            Step::Rotate { rotations, .. } => rotations.len(),
+            Step::Sum { .. } | Step::PolyMul { .. } => 0,
         };
-        let sums = plan.network.layers.iter().enumerate().map(|(at, layer)| match layer {
-            Layer::Affine { column, .. } => column.len() as f64 * words(at),
-            _ => 0.0,
-        });
-        let sums = self.lwe_term_ns * sums.sum::<f64>() / 1000.0;
-        gadget + bootstraps.sum::<f64>() + sums + counts.form_terms as f64 * self.form_term_us(glwe)
+        let forms = step.forms();
+        let terms: usize = forms.iter().map(|form| form.slots.len() + form.packed.len() + form.bits.len()).sum();
+        products as f64 * layout.gadget.map_or(0.0, |gadget| self.external_product_us(glwe, &gadget))
+            + terms as f64 * self.form_term_us(glwe)
+    }
+}
+
+/// Work that several cores can share.
+#[derive(Clone, Copy, Debug, Default)]
+struct Work {
+    /// Microseconds on one core.
+    us: f64,
+    /// Of the longest part that one core does alone.
+    longest_us: f64,
+}
+
+impl Work {
+    fn of(tasks: impl Iterator<Item = f64>) -> Self {
+        tasks.fold(Work::default(), |work, us| Work { us: work.us + us, longest_us: work.longest_us.max(us) })
     }
 }

@@ -50,6 +50,8 @@ codes! {
     OutputUnwritable = "E0005", Input, "an output cannot be written";
     DataUnreadable = "E0006", Input, "a data file is not a readable array or table";
     TomlInvalid = "E0007", Input, "a mistake in a model written in TOML";
+    WouldReplace = "E0008", Input, "refusing to replace an output that exists";
+    ProgramUnusable = "E0009", Input, "a program cannot go into a container image";
     GraphCyclic = "E0010", Input, "the graph has a cycle or its nodes are out of order";
     ValueUndefined = "E0011", Input, "a node or output refers to a value that nothing defines";
     AttributeInvalid = "E0012", Input, "a node has a missing, mistyped or contradictory attribute";

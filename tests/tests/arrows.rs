@@ -55,6 +55,14 @@ fn the_client_knows_no_compiler_and_no_server() {
 }
 
 #[test]
+fn bundles_know_no_compiler_and_no_runtime() {
+    assert_without(
+        "tacit-bundle",
+        &["tacit-compiler", "tacit-runtime", "tacit-client", "tacit-server", "tacit", "tfhe"],
+    );
+}
+
+#[test]
 fn the_test_of_arrows_can_fail() {
     assert!(tree("tacit-client").lines().any(|line| line.starts_with("tacit-ir v")));
 }

@@ -4,8 +4,10 @@ use super::{models, options, say, spinner};
 use crate::args::Compile;
 use crate::{data, files};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Instant;
 use tacit_compiler::frontend::onnx;
+use tacit_compiler::options::Options;
 use tacit_compiler::passes::{DriverOptions, PassReport};
 use tacit_compiler::{Compiled, compile};
 use tacit_ir::diag::Result;
@@ -13,15 +15,9 @@ use tacit_ir::diag::Result;
 pub(super) fn run(args: &Compile) -> Result<()> {
     let start = Instant::now();
     let bar = spinner("compiling");
-    // Before its options: where a model is no TOML at all, that is what is wrong.
-    let model = models::read(&args.model)?;
-    let options = options::read(Some(&args.model), &args.spec, &args.set)?;
-    let calibration = match &args.calibration {
-        None => BTreeMap::new(),
-        Some(path) => data::read_inputs(path, &onnx::inputs(&model))?,
-    };
     let driver = DriverOptions { print_after: args.print_after.clone(), stop_after: None };
-    let compiled = compile(model, &options, &calibration, &driver).map_err(|why| files::within(why, &args.model))?;
+    let settings = |model: &Path| options::read(Some(model), &args.spec, &args.set);
+    let compiled = from_files(&args.model, settings, args.calibration.as_deref(), &driver)?;
     files::write(&args.output, &compiled.artifact.to_bytes()?)?;
     bar.finish_and_clear();
     print_passes(&compiled.passes, args.time_passes);
@@ -36,6 +32,23 @@ pub(super) fn run(args: &Compile) -> Result<()> {
         say(format!("wrote {} in {seconds:.2} s", args.output.display()));
     }
     Ok(())
+}
+
+/// Compiles a model file with its options and calibration rows.
+pub(super) fn from_files(
+    model: &Path,
+    options: impl FnOnce(&Path) -> Result<Options>,
+    calibration: Option<&Path>,
+    driver: &DriverOptions,
+) -> Result<Compiled> {
+    // Before its options: where a model is no TOML at all, that is what is wrong.
+    let graph = models::read(model)?;
+    let options = options(model)?;
+    let calibration = match calibration {
+        None => BTreeMap::new(),
+        Some(path) => data::read_inputs(path, &onnx::inputs(&graph))?,
+    };
+    compile(graph, &options, &calibration, driver).map_err(|why| files::within(why, model))
 }
 
 /// What passes printed, and their times when asked for.

@@ -1,0 +1,101 @@
+//! SageMaker's instance types for hosting: what they have and cost, and what a circuit is predicted to take on them.
+
+use crate::program::Architecture;
+use tacit_ir::artifact::Artifact;
+use tacit_ir::cost::CostProfile;
+
+/// When and where the prices held.
+pub const PRICED: &str = "June 2025, us-east-1, on demand";
+/// Microseconds that a row is counted as at least: none is received and answered in less.
+const LEAST_US: f64 = 100.0;
+/// Hours that AWS counts a month as.
+const HOURS_PER_MONTH: f64 = 730.0;
+
+/// An instance type.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Instance {
+    /// The name.
+    pub name: &'static str,
+    /// Virtual processors: two a core on x86-64, one on Arm.
+    pub vcpus: u32,
+    /// Memory in GiB.
+    pub memory: u32,
+    /// US dollars for an hour of hosting, [`PRICED`].
+    pub dollars: f64,
+}
+
+const fn instance(name: &'static str, vcpus: u32, memory: u32, dollars: f64) -> Instance {
+    Instance { name, vcpus, memory, dollars }
+}
+
+/// Types without local disks, which the endpoint's key would not encrypt. Prices are 1.2 times those of EC2, as on AWS's list.
+const AMD64: &[Instance] = &[
+    instance("ml.m5.large", 2, 8, 0.115),
+    instance("ml.m5.xlarge", 4, 16, 0.23),
+    instance("ml.m5.4xlarge", 16, 64, 0.922),
+    instance("ml.c5.large", 2, 4, 0.102),
+    instance("ml.c5.xlarge", 4, 8, 0.204),
+    instance("ml.c5.2xlarge", 8, 16, 0.408),
+    instance("ml.c5.4xlarge", 16, 32, 0.816),
+    instance("ml.c5.9xlarge", 36, 72, 1.836),
+    instance("ml.c6i.xlarge", 4, 8, 0.204),
+    instance("ml.c6i.4xlarge", 16, 32, 0.816),
+    instance("ml.c6i.16xlarge", 64, 128, 3.264),
+    instance("ml.c7i.xlarge", 4, 8, 0.2142),
+    instance("ml.c7i.4xlarge", 16, 32, 0.8568),
+    instance("ml.c7i.16xlarge", 64, 128, 3.4272),
+];
+const ARM64: &[Instance] = &[
+    instance("ml.c6g.xlarge", 4, 8, 0.1632),
+    instance("ml.c6g.4xlarge", 16, 32, 0.6528),
+    instance("ml.c7g.xlarge", 4, 8, 0.174),
+    instance("ml.c7g.4xlarge", 16, 32, 0.696),
+    instance("ml.c7g.16xlarge", 64, 128, 2.784),
+];
+
+/// The type that templates propose.
+pub fn default_instance(architecture: Architecture) -> &'static str {
+    match architecture {
+        Architecture::Amd64 => "ml.m5.xlarge",
+        Architecture::Arm64 => "ml.c7g.xlarge",
+    }
+}
+
+/// What a circuit is predicted to take on an instance type.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Prediction {
+    /// The type.
+    pub instance: Instance,
+    /// Milliseconds from a row's arrival to its result, alone.
+    pub latency_ms: f64,
+    /// Rows an hour with every core busy.
+    pub rows_per_hour: f64,
+    /// US dollars for a million rows with every core busy.
+    pub dollars_per_million_rows: f64,
+    /// US dollars for one instance that is always on, a month of 730 hours.
+    pub dollars_per_month: f64,
+}
+
+/// Predictions on every type that a program for this architecture runs on. Cores count as those that the costs were measured
+/// on: a type whose cores are faster takes less.
+pub fn predict(artifact: &Artifact, cost: &CostProfile, architecture: Architecture) -> Vec<Prediction> {
+    let Some(plan) = &artifact.plan else { return Vec::new() };
+    let layout = &artifact.client.layout;
+    let (instances, per_core) = match architecture {
+        Architecture::Amd64 => (AMD64, 2),
+        Architecture::Arm64 => (ARM64, 1),
+    };
+    let one_us = cost.plan_us(layout, plan).max(LEAST_US);
+    let prediction = |instance: &Instance| {
+        let cores = instance.vcpus / per_core;
+        let rows_per_hour = 3.6e9 * f64::from(cores) / one_us;
+        Prediction {
+            instance: *instance,
+            latency_ms: cost.latency_us(layout, plan, cores).max(LEAST_US) / 1e3,
+            rows_per_hour,
+            dollars_per_million_rows: instance.dollars / rows_per_hour * 1e6,
+            dollars_per_month: instance.dollars * HOURS_PER_MONTH,
+        }
+    };
+    instances.iter().map(prediction).collect()
+}

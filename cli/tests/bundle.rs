@@ -1,0 +1,290 @@
+//! `tacit bundle` and `tacit train` as users run them.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Output};
+
+const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
+
+fn tacit(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tacit")).args(args).current_dir(folder).output().expect("the binary runs")
+}
+
+fn ok(folder: &Path, args: &[&str]) -> String {
+    let output = tacit(folder, args);
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn refused(folder: &Path, args: &[&str], code: &str, exit: i32) -> String {
+    let output = tacit(folder, args);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(exit), "{args:?}: {text}");
+    assert!(text.contains(code), "{args:?} should say {code}: {text}");
+    text.split(|c: char| c.is_whitespace() || c == '│').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// A folder with a compiled tree and the least static program.
+fn prepared() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    ok(folder.path(), &["compile", &format!("{EXAMPLES}/iris_decision_tree/model.onnx"), "-o", "Iris_tree.tacit"]);
+    let mut program = vec![0; 64 + 56];
+    program[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+    for (at, value) in [(16, 2u16), (18, 62), (20, 1), (32, 64), (52, 64), (54, 56), (56, 1)] {
+        program[at..at + 2].copy_from_slice(&value.to_le_bytes());
+    }
+    program[64] = 1;
+    std::fs::write(folder.path().join("server"), program).unwrap();
+    folder
+}
+
+/// Every file below a folder, what is inside archives, too.
+fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(at) = open.pop() {
+        for entry in std::fs::read_dir(at).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                unpack(
+                    path.strip_prefix(folder).unwrap().display().to_string(),
+                    std::fs::read(&path).unwrap(),
+                    &mut files,
+                );
+            }
+        }
+    }
+    files
+}
+
+fn unpack(name: String, bytes: Vec<u8>, files: &mut BTreeMap<String, Vec<u8>>) {
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        let mut inside = Vec::new();
+        flate2::read::GzDecoder::new(bytes.as_slice()).read_to_end(&mut inside).unwrap();
+        unpack(format!("{name}!"), inside, files);
+    } else if bytes.get(257..262) == Some(b"ustar") {
+        for entry in tar::Archive::new(bytes.as_slice()).entries().unwrap() {
+            let mut entry = entry.unwrap();
+            assert!(!entry.header().entry_type().is_symlink(), "{name}");
+            let mut inside = Vec::new();
+            entry.read_to_end(&mut inside).unwrap();
+            let path = entry.path().unwrap().display().to_string();
+            unpack(format!("{name}/{path}"), inside, files);
+        }
+    }
+    files.insert(name, bytes);
+}
+
+#[test]
+fn bundles_of_every_target_are_the_same_every_time() {
+    let folder = prepared();
+    let at = folder.path();
+    for (target, mode, files) in [
+        ("sagemaker", "async", &["model.tar.gz", "foundation.json", "endpoint.parameters.json", "deploy.sh"][..]),
+        ("sagemaker", "realtime", &["endpoint.json", "client.json", "predictions.json"]),
+        ("sagemaker", "batch", &["transform.sh"]),
+        ("docker", "async", &["compose.yaml", "model/server.tacit"]),
+        ("kubernetes", "async", &["deployment.yaml", "service.yaml", "autoscaler.yaml", "kustomization.yaml"]),
+    ] {
+        let common = ["--server-binary", "server", "--target", target, "--mode", mode];
+        let bundle = |out: &str| ok(at, &[&["bundle", "Iris_tree.tacit", "-o", out][..], &common].concat());
+        bundle("one");
+        bundle("two");
+        let (one, two) = (contents(&at.join("one")), contents(&at.join("two")));
+        assert!(one == two, "{target} {mode} differs");
+        for file in files.iter().chain(&["README.md", "image.tar", "image/Dockerfile", "client.tacit", "push.sh"]) {
+            assert!(one.contains_key(*file), "{target} {mode} has no {file}: {:?}", one.keys());
+        }
+        let digests = ["--check", "--quiet", "SHA256SUMS"];
+        let checked = Command::new("sha256sum").args(digests).current_dir(at.join("one")).status().unwrap();
+        assert!(checked.success());
+        std::fs::remove_dir_all(at.join("one")).unwrap();
+        std::fs::remove_dir_all(at.join("two")).unwrap();
+    }
+}
+
+#[test]
+fn the_model_is_in_the_servers_part_alone() {
+    let folder = prepared();
+    let at = folder.path();
+    ok(at, &["bundle", "Iris_tree.tacit", "--target", "sagemaker", "--server-binary", "server", "-o", "d"]);
+    let files = contents(&at.join("d"));
+    let kind = |name: &str| files[name][8];
+    assert_eq!((kind("client.tacit"), kind("model.tar.gz!/server.tacit")), (2, 7));
+    assert!(!files.keys().any(|name| name.starts_with("model.tar.gz!/") && name != "model.tar.gz!/server.tacit"));
+    let summary = ok(at, &["inspect", "d/client.tacit", "--json"]);
+    assert!(!summary.contains("external_products"));
+    let predictions: serde_json::Value = serde_json::from_slice(&files["predictions.json"]).unwrap();
+    let instances = predictions["instances"].as_array().unwrap();
+    assert!(instances.len() > 5);
+    for one in instances {
+        assert!(
+            one["latency_ms"].as_f64().unwrap() > 0.0 && one["dollars_per_month"].as_f64().unwrap() > 50.0,
+            "{one}"
+        );
+    }
+}
+
+#[test]
+fn nothing_in_a_bundle_is_secret() {
+    let folder = prepared();
+    let at = folder.path();
+    let example = format!("{EXAMPLES}/digits_mlp_deep");
+    let calibration = format!("{example}/calibration.npy");
+    let compile = ["compile", &format!("{example}/model.onnx"), "--calibration", &calibration, "-o", "mlp.tacit"];
+    // Bits are given, so that nothing is searched.
+    ok(at, &[&compile[..], &["--set", "input-bits=4", "--set", "weight-bits=5", "--set", "noise-share=0.2"]].concat());
+    ok(at, &["keygen", "mlp.tacit", "-o", "keys"]);
+    let key = std::fs::read(at.join("keys/client.key")).unwrap();
+    // The header is that of any file; the secret is at the end.
+    let secret = &key[key.len() - 64..];
+    let bundle = ["bundle", "mlp.tacit", "--server-binary", "server", "-o", "d", "--evaluation-key"];
+    for target in ["sagemaker", "docker", "kubernetes"] {
+        let why = refused(at, &[&bundle[..], &["keys/client.key", "--target", target]].concat(), "E0605", 1);
+        assert!(why.contains("client key"), "{why}");
+        assert!(!at.join("d").exists());
+        ok(at, &[&bundle[..], &["keys/evaluation.key", "--target", target]].concat());
+        let files = contents(&at.join("d"));
+        assert!(files.keys().any(|name| name.ends_with("evaluation.key")), "{:?}", files.keys());
+        for (name, bytes) in &files {
+            let holds = |part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
+            assert!(!holds(secret), "{target}: {name} holds the client's secret");
+            assert!(!bytes.starts_with(b"\x89TACIT\r\n\x03"), "{target}: {name} is a client key");
+            for pattern in [&b"PRIVATE KEY"[..], b"AKIA", b"aws_secret_access_key", b"password="] {
+                assert!(!holds(pattern), "{target}: {name} has {}", String::from_utf8_lossy(pattern));
+            }
+        }
+        std::fs::remove_dir_all(at.join("d")).unwrap();
+    }
+    ok(at, &["keygen", "Iris_tree.tacit", "-o", "other"]);
+    let other =
+        [&["bundle", "Iris_tree.tacit"][..], &bundle[2..], &["keys/evaluation.key", "--target", "docker"]].concat();
+    refused(at, &other, "E0606", 1);
+}
+
+#[test]
+fn what_cannot_be_bundled_is_refused() {
+    let folder = prepared();
+    let at = folder.path();
+    let bundle = ["bundle", "Iris_tree.tacit", "--target", "docker", "-o", "d"];
+    let why = refused(at, &bundle, "E0001", 1);
+    assert!(why.contains("there is no tacit-server") && why.contains("crt-static"), "{why}");
+    let own = env!("CARGO_BIN_EXE_tacit");
+    let why = refused(at, &[&bundle[..], &["--server-binary", own]].concat(), "E0009", 1);
+    assert!(why.contains("dynamically linked"), "{why}");
+    let good = [&bundle[..], &["--server-binary", "server"]].concat();
+    refused(at, &[&good[..], &["--name", "Not A Name"]].concat(), "E0801", 2);
+    ok(at, &["client-artifact", "Iris_tree.tacit", "-o", "c.tacit"]);
+    refused(at, &["bundle", "c.tacit", "--target", "docker", "-o", "d", "--server-binary", "server"], "E0605", 1);
+    refused(at, &["bundle", "Iris_tree.tacit", "--target", "training", "-o", "d"], "E0801", 2);
+    let output = tacit(at, &["bundle", "--target", "docker", "-o", "d"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(!at.join("d").exists());
+
+    std::fs::create_dir(at.join("d")).unwrap();
+    ok(at, &good);
+    std::fs::write(at.join("d/README.md"), "edited").unwrap();
+    let why = refused(at, &good, "E0008", 1);
+    assert!(why.contains("--force"), "{why}");
+    assert_eq!(std::fs::read_to_string(at.join("d/README.md")).unwrap(), "edited");
+    ok(at, &[&good[..], &["--force"]].concat());
+    assert_ne!(std::fs::read_to_string(at.join("d/README.md")).unwrap(), "edited");
+    // A folder that no bundle wrote stays, even with --force.
+    std::fs::create_dir(at.join("mine")).unwrap();
+    std::fs::write(at.join("mine/thesis"), "years").unwrap();
+    let mine =
+        ["bundle", "Iris_tree.tacit", "--target", "docker", "-o", "mine", "--server-binary", "server", "--force"];
+    refused(at, &mine, "E0008", 1);
+    assert_eq!(std::fs::read_to_string(at.join("mine/thesis")).unwrap(), "years");
+    // No temporary folder is left.
+    assert!(
+        !std::fs::read_dir(at).unwrap().any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with(".tacit"))
+    );
+}
+
+/// The folder that SageMaker prepares for a job.
+fn job(hyperparameters: &str, model: &[&str], calibration: &[&str]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    std::fs::create_dir_all(at.join("input/config")).unwrap();
+    std::fs::write(at.join("input/config/hyperparameters.json"), hyperparameters).unwrap();
+    for (channel, files) in [("model", model), ("calibration", calibration)] {
+        if !files.is_empty() {
+            std::fs::create_dir_all(at.join("input/data").join(channel)).unwrap();
+        }
+        for file in files {
+            let path = Path::new(EXAMPLES).join(file);
+            std::fs::copy(&path, at.join("input/data").join(channel).join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    folder
+}
+
+#[test]
+fn a_training_job_compiles() {
+    // As SageMaker passes values, as its Python tools do, and a name as Python writes it.
+    let parameters = r#"{"failure-bits": "30", "precision_bits": "\"11\"", "encoding": "\"thresholds\"", "sagemaker_region": "\"x\""}"#;
+    let folder = job(parameters, &["iris_decision_tree/model.onnx"], &[]);
+    let at = folder.path();
+    let printed = ok(at, &["train", "--folder", "."]);
+    for name in ["compile_seconds", "predicted_run_ms", "query_bytes", "external_products", "log2_noise"] {
+        let line = printed.lines().find_map(|line| line.strip_prefix(&format!("tacit:{name}=")));
+        let value: f64 =
+            line.unwrap_or_else(|| panic!("{name}: {printed}")).strip_suffix(';').unwrap().parse().unwrap();
+        assert!(value.is_finite());
+    }
+    assert!(!at.join("output/failure").exists());
+    let summary: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(at.join("output/data/summary.json")).unwrap()).unwrap();
+    assert_eq!(summary["parameters"]["failure_bits"], 30);
+    // The same circuit as `tacit compile` makes; a client and a server that have only their parts.
+    let model = format!("{EXAMPLES}/iris_decision_tree/model.onnx");
+    ok(at, &["compile", &model, "-o", "m.tacit", "--set", "failure-bits=30", "--set", "precision-bits=11"]);
+    let compiled: serde_json::Value = serde_json::from_str(&ok(at, &["inspect", "m.tacit", "--json"])).unwrap();
+    assert_eq!(summary["circuit"], compiled["circuit"]);
+    let (client, server) = ("output/data/client.tacit", "model/server.tacit");
+    ok(at, &["keygen", client, "-o", "keys"]);
+    let rows = format!("{EXAMPLES}/iris_decision_tree/x_test.npy");
+    ok(at, &["encrypt", client, "--key", "keys/client.key", "--input", &rows, "-o", "q"]);
+    ok(at, &["run", server, "--query", "q", "-o", "r"]);
+    ok(at, &["decrypt", client, "--key", "keys/client.key", "--result", "r", "-o", "y.npz"]);
+    assert_eq!(std::fs::read_dir(at.join("model")).unwrap().count(), 1);
+    assert_eq!(std::fs::read_dir(at.join("output/data")).unwrap().count(), 3);
+}
+
+#[test]
+fn a_training_job_takes_another_jobs_archive_and_calibration_rows() {
+    let folder = job("{}", &[], &["digits_mlp/calibration.npy"]);
+    let at = folder.path();
+    std::fs::create_dir_all(at.join("input/data/model")).unwrap();
+    let archive = std::fs::File::create(at.join("input/data/model/model.tar.gz")).unwrap();
+    let mut archive = tar::Builder::new(flate2::write::GzEncoder::new(archive, flate2::Compression::fast()));
+    archive.append_path_with_name(format!("{EXAMPLES}/digits_mlp/model.onnx"), "model.onnx").unwrap();
+    archive.into_inner().unwrap().finish().unwrap();
+    ok(at, &["train", "--folder", "."]);
+    assert!(at.join("model/server.tacit").exists());
+}
+
+#[test]
+fn a_failed_job_says_why_in_its_file() {
+    let many = ["iris_decision_tree/model.onnx", "digits_mlp/model.onnx"];
+    for (parameters, model, code, exit, what) in [
+        ("{\"bits\": \"3\"}", &many[..1], "E0801", 2, "unknown field `bits`"),
+        ("{\"failure-bits\": \"x\"}", &many[..1], "E0801", 2, "failure-bits"),
+        ("[]", &many[..1], "E0801", 2, "is no JSON object"),
+        ("{}", &[][..], "E0001", 1, "input/data/model"),
+        ("{}", &["iris_decision_tree/x_test.npy"][..], "E0001", 1, "no file that ends in .onnx or .toml"),
+        ("{}", &many[1..], "E0801", 2, "calibration"),
+    ] {
+        let folder = job(parameters, model, &[]);
+        let at = folder.path();
+        refused(at, &["train", "--folder", "."], code, exit);
+        let failure = std::fs::read_to_string(at.join("output/failure")).unwrap();
+        assert!(failure.contains(code) && failure.contains(what), "{failure}");
+        assert!(failure.chars().count() <= 1024);
+        assert!(!at.join("model/server.tacit").exists());
+    }
+}
