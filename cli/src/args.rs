@@ -52,6 +52,13 @@ pub enum Command {
     /// Compile inside a SageMaker training job; what `bundle --target training` makes an image of.
     #[command(after_help = "Example: tacit train --folder /opt/ml")]
     Train(Train),
+    /// Predict on a server: encrypt, send, wait, decrypt. An interrupted run goes on when the command is given again.
+    #[command(
+        after_help = "Examples: tacit invoke client.tacit --key keys/client.key --input x.npy -o y.npz --url http://localhost:8080
+          tacit invoke client.tacit --key keys/client.key --input x.npy -o y.npz --endpoint scores --bucket my-bucket --client-id me
+          tacit invoke client.tacit --query query -o result --url http://localhost:8080"
+    )]
+    Invoke(Box<Invoke>),
     /// Show what an artifact holds: regimes, counts, noise, sizes, predicted time.
     #[command(after_help = "Examples: tacit inspect model.tacit --json; tacit inspect model.onnx --toml > model.toml")]
     Inspect(Inspect),
@@ -70,11 +77,14 @@ pub enum Command {
     #[command(after_help = "Examples: tacit explain E0101; tacit explain model.onnx --calibration rows.npy")]
     Explain(Explain),
     /// Compile an embedded XGBoost model, predict a few rows encrypted, and show them beside the clear result.
-    #[command(after_help = "Example: tacit demo --rows 5")]
+    #[command(after_help = "Examples: tacit demo --rows 5; tacit demo --sagemaker")]
     Demo {
         /// Rows to predict.
         #[arg(long, default_value_t = 5)]
         rows: usize,
+        /// A network behind a stand-in for SageMaker on this machine: deploy, upload, invoke, decrypt.
+        #[arg(long)]
+        sagemaker: bool,
     },
 }
 
@@ -322,6 +332,85 @@ pub struct Train {
     /// The folder that SageMaker prepares.
     #[arg(long, default_value = "/opt/ml")]
     pub folder: PathBuf,
+}
+
+/// `tacit invoke`.
+#[derive(Debug, ClapArgs)]
+pub struct Invoke {
+    /// The client artifact (or artifact).
+    pub artifact: PathBuf,
+    /// The client's key.
+    #[arg(long, required_unless_present = "query")]
+    pub key: Option<PathBuf>,
+    /// File whose first line is the key's passphrase.
+    #[arg(long)]
+    pub passphrase_file: Option<PathBuf>,
+    /// The evaluation key, for circuits that bootstrap; by default evaluation.key beside the client's key.
+    #[arg(long)]
+    pub evaluation_key: Option<PathBuf>,
+    /// Inputs, one row a prediction (.npy, .npz, .csv or .parquet).
+    #[arg(long, required_unless_present = "query")]
+    pub input: Option<PathBuf>,
+    /// A query that `tacit encrypt` wrote, in place of inputs and key; the output is then its result, for `tacit decrypt`.
+    #[arg(long, conflicts_with_all = ["input", "key", "passphrase_file"])]
+    pub query: Option<PathBuf>,
+    /// Where to write the outputs (.npz); what is unfinished is kept beside it, in OUTPUT.job.
+    #[arg(short, long)]
+    pub output: PathBuf,
+    /// Address of a server, such as http://localhost:8080.
+    #[arg(long, required_unless_present = "endpoint", conflicts_with = "endpoint")]
+    pub url: Option<String>,
+    /// Name of a SageMaker endpoint, asynchronous unless --realtime is given.
+    #[arg(long)]
+    pub endpoint: Option<String>,
+    /// The endpoint answers at once.
+    #[arg(long, requires = "endpoint", conflicts_with_all = ["bucket", "prefix", "client_id", "s3_endpoint", "inline", "ttl"])]
+    pub realtime: bool,
+    /// Bucket for keys and requests.
+    #[arg(long, required_unless_present_any = ["url", "realtime"], requires = "endpoint")]
+    pub bucket: Option<String>,
+    /// What the names of objects begin with, such as models/scores/.
+    #[arg(long, default_value = "")]
+    pub prefix: String,
+    /// This client's folder in the bucket; by default made from the client's key.
+    #[arg(long)]
+    pub client_id: Option<String>,
+    /// AWS region; by default that of the environment or the profile.
+    #[arg(long)]
+    pub region: Option<String>,
+    /// Address of another S3, or file:///FOLDER for a folder that a local stand-in reads.
+    #[arg(long, value_name = "URL")]
+    pub s3_endpoint: Option<String>,
+    /// Address of another SageMaker runtime.
+    #[arg(long, value_name = "URL")]
+    pub sagemaker_endpoint: Option<String>,
+    /// Rows of a request; by default what is predicted to take a minute on one core (ten of asynchronous endpoints).
+    #[arg(long)]
+    pub rows_per_request: Option<usize>,
+    /// Asynchronous requests under way at a time.
+    #[arg(long, default_value_t = 8)]
+    pub in_flight: usize,
+    /// Seconds an asynchronous request may wait for its turn, 60 to 21600.
+    #[arg(long, default_value_t = 21_600, value_parser = clap::value_parser!(u64).range(60..=21_600))]
+    pub ttl: u64,
+    /// Seconds a request may run, at most 3600.
+    #[arg(long, default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub timeout: u64,
+    /// Seconds to wait for everything.
+    #[arg(long, default_value_t = 86_400)]
+    pub deadline: u64,
+    /// Further attempts after an error in transit.
+    #[arg(long, default_value_t = 5)]
+    pub retries: usize,
+    /// Send asynchronous requests of at most 128,000 bytes with the call, without an object.
+    #[arg(long)]
+    pub inline: bool,
+    /// Drop an unfinished job of another run beside the output.
+    #[arg(long)]
+    pub restart: bool,
+    /// Print times and sizes as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `tacit profile`.

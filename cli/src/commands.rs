@@ -3,8 +3,10 @@
 mod bundle;
 mod compile;
 mod demo;
+mod demo_sagemaker;
 mod engine;
 mod inspect;
+mod invoke;
 mod models;
 mod options;
 mod predict;
@@ -42,12 +44,13 @@ pub fn run(command: Command) -> Result<()> {
         Command::Serve(args) => serve::run(&args),
         Command::Bundle(args) => bundle::run(&args),
         Command::Train(args) => train::run(&args),
+        Command::Invoke(args) => invoke::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Profile(args) => profile::run(&args),
         Command::Opt(args) => tools::opt(&args),
         Command::Passes => tools::passes(),
         Command::Explain(args) => tools::explain(&args),
-        Command::Demo { rows } => demo::run(rows),
+        Command::Demo { rows, sagemaker } => demo::run(rows, sagemaker),
     }
 }
 

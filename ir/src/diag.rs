@@ -89,6 +89,11 @@ codes! {
     ServerBusy = "E0706", Input, "the server cannot take the request now";
     RequestTimeout = "E0707", Input, "a request arrived too slowly";
     ServerFailed = "E0708", Input, "the server cannot start";
+    ServerUnreachable = "E0710", Input, "a server or endpoint cannot be reached";
+    RequestFailed = "E0711", Input, "a request failed on the server";
+    AccessDenied = "E0712", Input, "access was denied";
+    DeadlinePassed = "E0713", Input, "a result did not arrive before its deadline";
+    JobMismatch = "E0714", Input, "an unfinished job of another run is in the way";
     OptionInvalid = "E0801", Usage, "an option is unknown, malformed or contradicts another";
     Internal = "E0901", Internal, "an internal error";
 }

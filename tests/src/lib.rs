@@ -1,6 +1,8 @@
 //! What cross-crate tests share: the examples with onnxruntime's outputs, and comparing with them.
 
+pub mod command;
 pub mod deployment;
+pub mod double;
 pub mod http;
 pub mod timing;
 pub mod zoo;

@@ -63,6 +63,11 @@ fn bundles_know_no_compiler_and_no_runtime() {
 }
 
 #[test]
+fn the_default_command_has_no_tls_and_no_aws() {
+    assert_without("tacit", &["rustls", "ring", "reqsign-core", "quick-xml"]);
+}
+
+#[test]
 fn the_test_of_arrows_can_fail() {
     assert!(tree("tacit-client").lines().any(|line| line.starts_with("tacit-ir v")));
 }

@@ -1,47 +1,10 @@
 //! The commands as users run them: roles apart, files in between, and every kind of wrong file.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use tacit_tests::command::{ok, refused};
 
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/iris_decision_tree");
 const OTHER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/iris_logistic");
-
-fn tacit(folder: &Path, args: &[&str]) -> Output {
-    Command::new(binary()).args(args).current_dir(folder).output().expect("the binary runs")
-}
-
-/// The command line built with the same profile as this test.
-fn binary() -> PathBuf {
-    static BUILT: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
-    BUILT
-        .get_or_init(|| {
-            let target = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().to_path_buf();
-            let mut build = Command::new(env!("CARGO"));
-            build
-                .args(["build", "-q", "--offline", "-p", "tacit"])
-                .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-            if target.ends_with("release") {
-                build.arg("--release");
-            }
-            assert!(build.status().unwrap().success());
-            target.join("tacit")
-        })
-        .clone()
-}
-
-fn ok(folder: &Path, args: &[&str]) -> String {
-    let output = tacit(folder, args);
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn refused(folder: &Path, args: &[&str], code: &str, exit: i32) {
-    let output = tacit(folder, args);
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(exit), "{args:?}: {text}");
-    assert!(text.contains(code), "{args:?} should say {code}: {text}");
-    assert!(!text.contains("panicked"), "{text}");
-}
 
 fn compiled() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();

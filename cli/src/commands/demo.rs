@@ -15,9 +15,12 @@ use tacit_ir::interp::tensor::{Data, TensorValue, evaluate};
 const MODEL: &[u8] = include_bytes!("../../../examples/breast_cancer_xgboost/model.onnx");
 const ROWS: &[u8] = include_bytes!("../../../examples/breast_cancer_xgboost/x_test.npy");
 
-pub(super) fn run(rows: usize) -> Result<()> {
+pub(super) fn run(rows: usize, sagemaker: bool) -> Result<()> {
     if rows == 0 {
         return Err(Diagnostic::new(Code::OptionInvalid, "--rows 0: there is nothing to predict"));
+    }
+    if sagemaker {
+        return super::demo_sagemaker::run(rows);
     }
     say("XGBoost, 20 trees of depth 3, on scikit-learn's breast cancer data");
     let start = Instant::now();

@@ -34,7 +34,7 @@ pub(super) fn keygen(args: &Keygen) -> Result<()> {
     Ok(())
 }
 
-fn read_key(artifact: &Artifact, path: &Path, passphrase_file: Option<&Path>) -> Result<ClientKey> {
+pub(super) fn read_key(artifact: &Artifact, path: &Path, passphrase_file: Option<&Path>) -> Result<ClientKey> {
     let passphrase = files::passphrase(passphrase_file)?;
     let key = ClientKey::from_bytes(&files::read(path)?, passphrase.as_deref())
         .and_then(|key| key.check(&artifact.client.layout, &artifact.digest).map(|()| key));

@@ -2,6 +2,7 @@
 
 use super::{Container, Kind, SectionId, View, decode, digest, encode};
 use crate::attr::{Attr, AttrMap, OpSet};
+use crate::cost::CostProfile;
 use crate::diag::{Code, Diagnostic, Result};
 use crate::graph::{Graph, Loc, Stage, ValueId};
 use crate::plan::{Layout, Plan};
@@ -228,6 +229,9 @@ pub struct Artifact {
     pub report: Option<Report>,
     /// IR text by stage; absent in a client artifact.
     pub text: Vec<(String, String)>,
+    /// Predicted microseconds of a row on one core of the built-in cost profile; absent in client artifacts that an older
+    /// Tacit wrote.
+    pub row_us: Option<f64>,
 }
 
 /// The server's part of a compiled circuit: no encodings, thresholds, labels, report or text.
@@ -248,13 +252,15 @@ impl Artifact {
     /// [`Code::Internal`] where serialization fails.
     pub fn new(client: ClientSpec, plan: Plan, report: Report, text: Vec<(String, String)>) -> Result<Self> {
         let digest = digest(&[&encode(&client)?, &encode(&plan)?]);
-        Ok(Artifact { digest, client, plan: Some(plan), report: Some(report), text })
+        let row_us = Some(CostProfile::default().plan_us(&client.layout, &plan));
+        Ok(Artifact { digest, client, plan: Some(plan), report: Some(report), text, row_us })
     }
 
     /// The client's part alone.
     #[must_use]
     pub fn client_part(&self) -> Artifact {
-        Artifact { digest: self.digest, client: self.client.clone(), plan: None, report: None, text: Vec::new() }
+        let client = self.client.clone();
+        Artifact { digest: self.digest, client, plan: None, report: None, text: Vec::new(), row_us: self.row_us }
     }
 
     /// The server's part alone; `None` of a client artifact.
@@ -276,6 +282,8 @@ impl Artifact {
             sections.push((SectionId::SERVER, encode(plan)?));
             sections.push((SectionId::REPORT, encode(&self.report.clone().unwrap_or_default())?));
             sections.push((SectionId::TEXT, encode(&self.text)?));
+        } else if let Some(row_us) = self.row_us {
+            sections.push((SectionId::PREDICTION, encode(&row_us)?));
         }
         Ok(Container { kind, digest: self.digest, sections }.write())
     }
@@ -319,7 +327,8 @@ impl Artifact {
         let file = View::read(bytes, &[Kind::Artifact, Kind::ClientArtifact], limit)?;
         let client: ClientSpec = decode(file.section(SectionId::CLIENT)?)?;
         client.check()?;
-        let mut artifact = Artifact { digest: file.digest, client, plan: None, report: None, text: Vec::new() };
+        let mut artifact =
+            Artifact { digest: file.digest, client, plan: None, report: None, text: Vec::new(), row_us: None };
         if file.kind == Kind::Artifact {
             let server = file.section(SectionId::SERVER)?;
             let plan: Plan = decode(server)?;
@@ -327,10 +336,17 @@ impl Artifact {
             if digest(&[file.section(SectionId::CLIENT)?, server]) != file.digest {
                 return Err(Diagnostic::new(Code::FileCorrupted, "the circuit does not match its digest"));
             }
+            artifact.row_us = Some(CostProfile::default().plan_us(&artifact.client.layout, &plan));
             artifact.plan = Some(plan);
             artifact.report = Some(decode(file.section(SectionId::REPORT)?)?);
             artifact.text = decode(file.section(SectionId::TEXT)?)?;
             artifact.verify()?;
+        } else if let Some(section) = file.find(SectionId::PREDICTION) {
+            let row_us: f64 = decode(section)?;
+            if !row_us.is_finite() || row_us < 0.0 {
+                return Err(Diagnostic::new(Code::NotConformant, format!("a predicted time of {row_us} microseconds")));
+            }
+            artifact.row_us = Some(row_us);
         }
         Ok(artifact)
     }

@@ -129,6 +129,8 @@ impl SectionId {
     pub const REPORT: SectionId = SectionId(3);
     /// IR text of all stages in an artifact.
     pub const TEXT: SectionId = SectionId(4);
+    /// What a row is predicted to cost the server; in client artifacts only, where no plan says it.
+    pub const PREDICTION: SectionId = SectionId(5);
     /// A secret key, in clear or sealed with a passphrase.
     pub const KEY: SectionId = SectionId(16);
     /// Shape of a query or result; the layout of an evaluation key or server artifact.
@@ -160,7 +162,8 @@ pub struct View<'a> {
     sections: Vec<(SectionId, &'a [u8])>,
 }
 
-fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+/// The SHA-256 digest of the concatenation of `parts`.
+pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     let mut hasher = Sha256::new();
     for part in parts {
         hasher.update(part);

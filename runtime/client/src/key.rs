@@ -95,6 +95,13 @@ impl ClientKey {
         &self.layout
     }
 
+    /// A name of the key that tells nothing about it: the SHA-256 digest of its bits, of which there are more than 500.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let label: &[u8] = b"tacit client key";
+        let small = self.small.iter().map(|bits| bits.as_slice());
+        tacit_ir::artifact::digest(&[label, &self.digest, &self.bits].into_iter().chain(small).collect::<Vec<_>>())
+    }
+
     /// Checks that the key was made for this circuit.
     ///
     /// # Errors
