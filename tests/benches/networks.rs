@@ -3,7 +3,8 @@
 //! of regime R2 alone, and each network is also measured with one parameter set for all bootstraps where it has several.
 //!
 //! Medians; bootstraps and keyswitches alone are measured in the same run, on the same keys. The efficiency (`effic.`) is the
-//! time of the bootstraps alone over that of the run, both on two threads.
+//! time of the bootstraps alone over that of the run, both on two threads and in turn; `cpu` is the same of the time that all
+//! threads are on a processor, which other programs disturb less.
 #![allow(clippy::print_stdout, reason = "a program that prints")]
 
 use std::collections::BTreeMap;
@@ -16,9 +17,11 @@ use tacit_ir::artifact::Artifact;
 use tacit_ir::cost::CostProfile;
 use tacit_ir::graph::{Graph, Loc};
 use tacit_ir::interp::tensor::TensorValue;
+use tacit_ir::params::BootstrapParams;
+use tacit_ir::plan::Layout;
 use tacit_ir::stage::tensor::{Element, Tensor, TensorOp, TensorType, UnaryKind};
-use tacit_runtime::{Circuit, EvaluationKey, Query, prepare};
-use tacit_tests::timing::{median_ms, ms, peak_mb, pool, reset_peak};
+use tacit_runtime::{Circuit, EvaluationKey, PartitionKey, PreparedRow, Query, prepare};
+use tacit_tests::timing::{Clocks, median_ms, ms, peak_mb, pool, reset_peak};
 use tacit_tests::{Example, networks};
 
 /// Evaluations timed.
@@ -44,30 +47,41 @@ fn main() {
         if only.as_ref().is_some_and(|only| !example.name.contains(only)) {
             continue;
         }
-        let (run_ms, partitions) = one(&example, &example.name, &options);
-        if bootstrap && partitions > 1 {
+        let ready = compile(&example, &example.name, &options);
+        if bootstrap && ready.layout.partitions.len() > 1 {
             let single = Options { partitions: 1, ..options.clone() };
-            let (single_ms, _) = one(&example, &format!("{}, one set", example.name), &single);
-            println!("  {partitions} sets save {:.1} % of the run on two threads", 100.0 * (1.0 - run_ms / single_ms));
+            compare(&ready, &compile(&example, &format!("{}, one set", example.name), &single));
         }
     }
 }
 
-/// Milliseconds of an example's run on two threads, and the parameter sets of its bootstraps.
-fn one(example: &Example, name: &str, options: &Options) -> (f64, usize) {
+/// Compiles and measures an example.
+fn compile(example: &Example, name: &str, options: &Options) -> Ready {
     reset_peak();
     let start = Instant::now();
     let compiled = example.compile(options).expect("examples compile");
     let compile = start.elapsed().as_secs_f64();
     let codec = Codec::new(&compiled.artifact).expect("a fresh artifact");
     let inputs = example.inputs(&codec).expect("the test rows");
-    let run_ms = measure(name, &compiled.artifact, &inputs, compile);
-    (run_ms, compiled.artifact.client.layout.partitions.len())
+    measure(name, &compiled.artifact, &inputs, compile)
+}
+
+/// Runs with several parameter sets and with one, in turn on two threads.
+fn compare(several: &Ready, one: &Ready) {
+    let pair = |_| [several, one].map(|ready| Clocks::of(|| ready.run()));
+    let pairs: Vec<[Clocks; 2]> = pool(2).install(|| (0..TIMES).map(pair).collect());
+    let [several_ms, one_ms] = [0, 1].map(|at| Clocks::median(&pairs.iter().map(|pair| pair[at]).collect::<Vec<_>>()));
+    println!(
+        "  {} sets save {:.1} % of the run, {:.1} % of the time on processors",
+        several.layout.partitions.len(),
+        100.0 * (1.0 - several_ms.wall / one_ms.wall),
+        100.0 * (1.0 - several_ms.cpu / one_ms.cpu)
+    );
 }
 
 fn header() {
     println!(
-        "{:<36} {:>5} {:>5} {:>5} {:>7} {:>20} {:>6} {:>8} {:>8} {:>7} {:>6} {:>6} {:>6} {:>6} {:>7} {:>7} {:>7} {:>8} {:>6}",
+        "{:<36} {:>5} {:>5} {:>5} {:>7} {:>20} {:>6} {:>8} {:>8} {:>7} {:>6} {:>5} {:>6} {:>6} {:>6} {:>7} {:>7} {:>7} {:>8} {:>6}",
         "network",
         "prods",
         "pbs",
@@ -79,6 +93,7 @@ fn header() {
         "run2 ms",
         "speedup",
         "effic.",
+        "cpu",
         "ks/pbs",
         "pred.",
         "prep",
@@ -90,14 +105,56 @@ fn header() {
     );
 }
 
-/// Prints a line and gives the milliseconds of a run on two threads.
-fn measure(name: &str, artifact: &Artifact, inputs: &BTreeMap<String, TensorValue>, compile: f64) -> f64 {
+/// A circuit with its keys and a row.
+struct Ready {
+    layout: Layout,
+    circuit: Circuit,
+    key: Option<EvaluationKey>,
+    row: PreparedRow,
+}
+
+impl Ready {
+    fn run(&self) {
+        drop(self.circuit.evaluate(&self.row, self.key.as_ref()).expect("an evaluation"));
+    }
+
+    /// The work of all keyswitches and bootstraps of a run, measured alone: in batches, partition by partition.
+    fn alone(&self, mut work: impl FnMut(&PartitionKey, &BootstrapParams)) -> Clocks {
+        let mut sum = Clocks::default();
+        let bootstraps = self.circuit.plan().network.bootstraps(self.layout.partitions.len());
+        let keys = self.key.iter().flat_map(|key| key.partitions());
+        for ((key, params), bootstraps) in keys.zip(&self.layout.partitions).zip(bootstraps) {
+            let share = bootstraps as f64 / ALONE as f64;
+            let own = Clocks::of(|| work(key, params));
+            sum = Clocks { wall: sum.wall + share * own.wall, cpu: sum.cpu + share * own.cpu };
+        }
+        sum
+    }
+
+    fn bootstraps_alone(&self) -> Clocks {
+        self.alone(|key, params| {
+            let tables = vec![random(self.layout.glwe.polynomial_size as usize)];
+            drop(key.bootstrap(&random(ALONE * (params.lwe.dimension as usize + 1)), &tables, &[0; ALONE]));
+        })
+    }
+
+    fn keyswitches_alone(&self) -> Clocks {
+        let words = random(ALONE * (self.layout.glwe.lwe_dimension() as usize + 1));
+        self.alone(|key, _| drop(key.keyswitch(&words)))
+    }
+}
+
+fn random(count: usize) -> Vec<u32> {
+    (0..count as u32).map(|i| i.wrapping_mul(0x9e37_79b9)).collect()
+}
+
+/// Prints a line.
+fn measure(name: &str, artifact: &Artifact, inputs: &BTreeMap<String, TensorValue>, compile: f64) -> Ready {
     let compile_mb = peak_mb();
     reset_peak();
     let layout = artifact.client.layout.clone();
     let plan = artifact.plan.clone().expect("a whole artifact");
     let counts = plan.counts();
-    let bootstraps = plan.network.bootstraps(layout.partitions.len());
     let predicted_ms = CostProfile::default().plan_us(&layout, &plan) / 1e3;
     let circuit = Circuit::new(layout.clone(), plan, artifact.digest).expect("a checked plan");
     let client = ClientKey::generate(&layout, artifact.digest).expect("a key");
@@ -108,46 +165,44 @@ fn measure(name: &str, artifact: &Artifact, inputs: &BTreeMap<String, TensorValu
     let query = encrypt(&client, &batch.rows[..1]).expect("encryption");
     let parsed = Query::read(&circuit, &query).expect("a fresh query");
     let bytes = parsed.rows().next().expect("one row");
-    let prepared = prepare(&circuit, bytes);
+    let row = prepare(&circuit, bytes);
     let (one, two) = (pool(1), pool(2));
     let prepare_ms = one.install(|| median_ms(3, || drop(prepare(&circuit, bytes))));
-    let run = || median_ms(TIMES, || drop(circuit.evaluate(&prepared, key.as_ref()).expect("an evaluation")));
-    let (run_ms, run2_ms) = (one.install(run), two.install(run));
-    // All bootstraps of the run, measured alone: in batches, partition by partition.
-    let (mut pbs_ms, mut pbs2_ms, mut keyswitch_ms) = (0.0, 0.0, 0.0);
-    let random = |count: usize| -> Vec<u32> { (0..count as u32).map(|i| i.wrapping_mul(0x9e37_79b9)).collect() };
-    let keys = key.iter().flat_map(|key| key.partitions());
-    for ((key, params), bootstraps) in keys.zip(&layout.partitions).zip(bootstraps) {
-        let small = random(ALONE * (params.lwe.dimension as usize + 1));
-        let tables = vec![random(layout.glwe.polynomial_size as usize)];
-        let share = bootstraps as f64 / ALONE as f64;
-        let alone = || share * median_ms(TIMES, || drop(key.bootstrap(&small, &tables, &[0; ALONE])));
-        pbs_ms += one.install(alone);
-        pbs2_ms += two.install(alone);
-        let large = random(ALONE * (layout.glwe.lwe_dimension() as usize + 1));
-        keyswitch_ms += one.install(|| share * median_ms(TIMES, || drop(key.keyswitch(&large))));
-    }
+    let ready = Ready { layout, circuit, key, row };
+    // The first of each warms the caches.
+    let times =
+        |count: usize, work: &dyn Fn() -> Clocks| -> Vec<Clocks> { (0..=count).map(|_| work()).skip(1).collect() };
+    let run = || Clocks::of(|| ready.run());
+    let run_ms = one.install(|| Clocks::median(&times(TIMES, &run)).wall);
+    let alone = one.install(|| Clocks::median(&times(TIMES, &|| ready.bootstraps_alone())).wall);
+    let keyswitches = one.install(|| Clocks::median(&times(TIMES, &|| ready.keyswitches_alone())).wall);
+    let pair = |_| [run(), ready.bootstraps_alone()];
+    let pairs: Vec<[Clocks; 2]> = two.install(|| (0..=TIMES).map(pair).skip(1).collect());
+    let [run2, alone2] = [0, 1].map(|at| Clocks::median(&pairs.iter().map(|pair| pair[at]).collect::<Vec<_>>()));
+    let layout = &ready.layout;
     let sets: Vec<String> =
         layout.partitions.iter().map(|params| format!("{},{}", params.lwe.dimension, params.gadget.levels)).collect();
     println!(
-        "{name:<36} {:>5} {:>5} {:>5} {:>7} {:>20} {:>6.2} {run_ms:>8.1} {run2_ms:>8.1} {:>7.2} {:>6.2} {:>6.3} {:>6.2} {prepare_ms:>6.1} {:>7.1} {:>7.0} {:>7.0} {compile:>8.1} {:>6.0}",
+        "{name:<36} {:>5} {:>5} {:>5} {:>7} {:>20} {:>6.2} {run_ms:>8.1} {:>8.1} {:>7.2} {:>6.2} {:>5.2} {:>6.3} {:>6.2} {prepare_ms:>6.1} {:>7.1} {:>7.0} {:>7.0} {compile:>8.1} {:>6.0}",
         counts.external_products,
         counts.bootstraps,
         counts.keyswitches,
         format!("{},{}", layout.glwe.dimension, layout.glwe.polynomial_size),
         sets.join(" "),
-        pbs_ms / counts.bootstraps as f64,
-        run_ms / run2_ms,
-        pbs2_ms / run2_ms,
-        keyswitch_ms / pbs_ms,
+        alone / counts.bootstraps as f64,
+        run2.wall,
+        run_ms / run2.wall,
+        alone2.wall / run2.wall,
+        alone2.cpu / run2.cpu,
+        keyswitches / alone,
         // Over what one thread takes, preparing included.
         predicted_ms / (run_ms + prepare_ms),
         key_file.map_or(0, |bytes| bytes.len()) as f64 / 1e6,
         query.len() as f64 / 1e3,
-        tacit_ir::artifact::v1::result_row_bytes(&layout) as f64 / 1e3,
+        tacit_ir::artifact::v1::result_row_bytes(layout) as f64 / 1e3,
         compile_mb.max(peak_mb()),
     );
-    run2_ms
+    ready
 }
 
 /// Random networks of 64 inputs, ten outputs and ReLU layers of the same width, with bits as the examples have them.

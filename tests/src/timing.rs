@@ -25,6 +25,40 @@ pub fn median_ms(times: usize, mut work: impl FnMut()) -> f64 {
     median((0..times).map(|_| once()).collect())
 }
 
+/// Milliseconds on the clock, and of all threads on a processor, which what else runs on the machine disturbs less.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clocks {
+    /// On the clock.
+    pub wall: f64,
+    /// Of all threads on a processor; 0 where the system does not tell.
+    pub cpu: f64,
+}
+
+impl Clocks {
+    /// Of this work.
+    pub fn of(work: impl FnOnce()) -> Clocks {
+        let (cpu, start) = (cpu_ms(), Instant::now());
+        work();
+        Clocks { wall: ms(start), cpu: cpu_ms() - cpu }
+    }
+    /// The median of each.
+    pub fn median(all: &[Clocks]) -> Clocks {
+        let of = |value: fn(&Clocks) -> f64| median(all.iter().map(value).collect());
+        Clocks { wall: of(|clocks| clocks.wall), cpu: of(|clocks| clocks.cpu) }
+    }
+}
+
+/// Milliseconds that this process' threads have been on a processor.
+fn cpu_ms() -> f64 {
+    let Ok(threads) = std::fs::read_dir("/proc/self/task") else { return 0.0 };
+    let one = |path: std::path::PathBuf| -> Option<f64> {
+        // `proc(5)`: the first number is the nanoseconds on a processor.
+        let text = std::fs::read_to_string(path.join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<f64>().ok()
+    };
+    threads.filter_map(|entry| one(entry.ok()?.path())).sum::<f64>() / 1e6
+}
+
 /// A pool of this many threads.
 ///
 /// # Panics
