@@ -118,12 +118,14 @@ impl Ready {
         drop(self.circuit.evaluate(&self.row, self.key.as_ref()).expect("an evaluation"));
     }
 
-    /// The work of all keyswitches and bootstraps of a run, measured alone: in batches, partition by partition.
-    fn alone(&self, mut work: impl FnMut(&PartitionKey, &BootstrapParams)) -> Clocks {
+    /// Work for each bootstrap of a run, measured alone: in batches, partition by partition; with `switched` only for those of
+    /// partitions that have keyswitches.
+    fn alone(&self, switched: bool, mut work: impl FnMut(&PartitionKey, &BootstrapParams)) -> Clocks {
         let mut sum = Clocks::default();
         let bootstraps = self.circuit.plan().network.bootstraps(self.layout.partitions.len());
         let keys = self.key.iter().flat_map(|key| key.partitions());
-        for ((key, params), bootstraps) in keys.zip(&self.layout.partitions).zip(bootstraps) {
+        let partitions = keys.zip(&self.layout.partitions).zip(bootstraps);
+        for ((key, params), bootstraps) in partitions.filter(|((_, own), _)| !switched || own.keyswitch.is_some()) {
             let share = bootstraps as f64 / ALONE as f64;
             let own = Clocks::of(|| work(key, params));
             sum = Clocks { wall: sum.wall + share * own.wall, cpu: sum.cpu + share * own.cpu };
@@ -131,8 +133,8 @@ impl Ready {
         sum
     }
 
-    fn bootstraps_alone(&self) -> Clocks {
-        self.alone(|key, params| {
+    fn bootstraps_alone(&self, switched: bool) -> Clocks {
+        self.alone(switched, |key, params| {
             let tables = vec![random(self.layout.glwe.polynomial_size as usize)];
             drop(key.bootstrap(&random(ALONE * (params.lwe.dimension as usize + 1)), &tables, &[0; ALONE]));
         })
@@ -140,7 +142,7 @@ impl Ready {
 
     fn keyswitches_alone(&self) -> Clocks {
         let words = random(ALONE * (self.layout.glwe.lwe_dimension() as usize + 1));
-        self.alone(|key, _| drop(key.keyswitch(&words)))
+        self.alone(true, |key, _| drop(key.keyswitch(&words)))
     }
 }
 
@@ -174,9 +176,10 @@ fn measure(name: &str, artifact: &Artifact, inputs: &BTreeMap<String, TensorValu
         |count: usize, work: &dyn Fn() -> Clocks| -> Vec<Clocks> { (0..=count).map(|_| work()).skip(1).collect() };
     let run = || Clocks::of(|| ready.run());
     let run_ms = one.install(|| Clocks::median(&times(TIMES, &run)).wall);
-    let alone = one.install(|| Clocks::median(&times(TIMES, &|| ready.bootstraps_alone())).wall);
+    let alone = one.install(|| Clocks::median(&times(TIMES, &|| ready.bootstraps_alone(false))).wall);
     let keyswitches = one.install(|| Clocks::median(&times(TIMES, &|| ready.keyswitches_alone())).wall);
-    let pair = |_| [run(), ready.bootstraps_alone()];
+    let keyswitched = one.install(|| Clocks::median(&times(TIMES, &|| ready.bootstraps_alone(true))).wall);
+    let pair = |_| [run(), ready.bootstraps_alone(false)];
     let pairs: Vec<[Clocks; 2]> = two.install(|| (0..=TIMES).map(pair).skip(1).collect());
     let [run2, alone2] = [0, 1].map(|at| Clocks::median(&pairs.iter().map(|pair| pair[at]).collect::<Vec<_>>()));
     let layout = &ready.layout;
@@ -194,7 +197,7 @@ fn measure(name: &str, artifact: &Artifact, inputs: &BTreeMap<String, TensorValu
         run_ms / run2.wall,
         alone2.wall / run2.wall,
         alone2.cpu / run2.cpu,
-        keyswitches / alone,
+        keyswitches / keyswitched,
         // Over what one thread takes, preparing included.
         predicted_ms / (run_ms + prepare_ms),
         key_file.map_or(0, |bytes| bytes.len()) as f64 / 1e6,
