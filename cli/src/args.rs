@@ -119,6 +119,8 @@ pub struct Compile {
 /// How `tacit predict` evaluates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
+    /// The integer stage in clear: its tables are exact, so a quantized model gives what it gives elsewhere.
+    Integers,
     /// The circuit on clear integers, without noise.
     Clear,
     /// The same with noise drawn from its prediction.

@@ -40,6 +40,7 @@ pub fn explain(
     options: &Options,
     calibration: &BTreeMap<String, TensorValue>,
 ) -> Result<Vec<Line>> {
+    let all: Vec<(String, String)> = operations(&model).collect();
     let (_, roles) = prepared(model, options)?;
     let clear = |graph: &Graph<Tensor>, how: &str| -> Vec<Line> {
         operations(graph).map(|(place, op)| Line { place, op, how: how.to_owned(), cost_us: None }).collect()
@@ -54,10 +55,11 @@ pub fn explain(
             entry.0.push(format!("{} look-ups", layer.rows.len()));
         }
     } else {
-        let searched = network::search::search(&roles.body, &rows, options)?;
+        let kept = network::Kept::of(&roles.head, options)?;
+        let searched = network::search::search(&roles.body, &rows, options, &kept)?;
         let options = searched.as_ref().map_or(options, |found| &found.options);
         let mut cx = PassCx::new(options, &rows);
-        cx.explain = false;
+        (cx.explain, cx.kept) = (false, kept);
         let (ir, _) = run_passes(Ir::Tensor(roles.body.clone()), PIPELINE, &mut cx, &DriverOptions::default())?;
         let Ir::Circuit(circuit) = ir else {
             return Err(Diagnostic::internal("the pipeline did not end in a circuit"));
@@ -77,7 +79,23 @@ pub fn explain(
         lines.push(Line { place, op: String::new(), how, cost_us: (cost > 0.0).then_some(cost) });
     }
     lines.extend(clear(&roles.tail, "client, in clear, after decryption"));
-    Ok(merged(lines))
+    Ok(merged(with_composed(lines, &all)))
+}
+
+/// Adds operations that were composed with the linear map behind them, before it.
+fn with_composed(mut lines: Vec<Line>, all: &[(String, String)]) -> Vec<Line> {
+    for (at, (place, op)) in all.iter().enumerate().rev() {
+        let line_of = |place: &String| lines.iter().position(|line| line.place == *place);
+        if line_of(place).is_some() {
+            continue;
+        }
+        let next = all[at + 1..].iter().find_map(|(place, _)| line_of(place)).unwrap_or(lines.len());
+        let clear = lines.get(next).is_some_and(|line| line.how.starts_with("client"));
+        let how = if clear { "client, in clear" } else { "encrypted" };
+        let how = format!("{how}: one linear map with what follows");
+        lines.insert(next, Line { place: place.clone(), op: op.clone(), how, cost_us: None });
+    }
+    lines
 }
 
 /// Operations of one node of the model that run alike, as one line.

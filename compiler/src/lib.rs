@@ -62,9 +62,11 @@ fn compile_here(
     let name = model.name().to_owned();
     let (model, roles) = prepared(model, options)?;
     let rows = calibration_rows(&roles.head, calibration)?;
-    let found = network::search::search(&roles.body, &rows, options)?;
+    let kept = network::Kept::of(&roles.head, options)?;
+    let found = network::search::search(&roles.body, &rows, options, &kept)?;
     let options = found.as_ref().map_or(options, |found| &found.options);
     let mut cx = PassCx::new(options, &rows);
+    cx.kept = kept;
     let mut text = vec![("tensor".to_owned(), tacit_ir::text::print(&model))];
     let at = PIPELINE.iter().position(|pass| *pass == "lower-to-circuit").unwrap_or(0);
     let (quant, mut passes) = run_passes(Ir::Tensor(roles.body.clone()), &PIPELINE[..at], &mut cx, driver)?;

@@ -77,6 +77,9 @@ pub struct Options {
     /// Networks: the share of calibration rows whose class may differ from the float model's (for one output: the error's
     /// standard deviation over the output's), which the search of bits keeps to.
     pub max_accuracy_loss: f64,
+    /// Networks: the largest deviation of an output's error on the simulated calibration rows, as a share of the output's own
+    /// deviation; the class alone counts when absent.
+    pub max_output_error: Option<f64>,
     /// Cost of one millisecond of server time against one of client time, in the parameter search.
     pub server_weight: f64,
     /// What primitives cost where the circuit will run, in nanoseconds, as `tacit profile` measures it.
@@ -106,6 +109,9 @@ impl Options {
         }
         if !self.max_accuracy_loss.is_finite() || self.max_accuracy_loss < 0.0 {
             return Err("max-accuracy-loss is a number from 0 on".to_owned());
+        }
+        if self.max_output_error.is_some_and(|error| !positive(error)) {
+            return Err("max-output-error is a positive number".to_owned());
         }
         if !positive(self.server_weight) || !self.cost_profile.is_positive() {
             return Err("server-weight and all costs are positive numbers".to_owned());
@@ -145,6 +151,7 @@ impl Default for Options {
             noise_share: None,
             partitions: 4,
             max_accuracy_loss: 0.004,
+            max_output_error: None,
             server_weight: 4.0,
             cost_profile: CostProfile::default(),
         }

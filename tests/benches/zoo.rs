@@ -20,8 +20,34 @@ use tacit_compiler::{Compiled, compile};
 use tacit_ir::diag::{Code, Diagnostic};
 use tacit_ir::interp::plan;
 use tacit_ir::interp::tensor::{Data, TensorValue};
-use tacit_tests::zoo::cases;
+use tacit_tests::zoo::{NetworkCase, cases, network_cases};
 use tacit_tests::{examples, networks};
+
+/// How far results are from onnxruntime's: as shares within one and two units of the last quantization, and the largest.
+fn units(errors: &[f64], unit: f64) -> String {
+    let within = |units: f64| errors.iter().filter(|error| **error <= (units + 0.001) * unit).count();
+    let percent = |units: f64| format!("{:.1} %", 100.0 * within(units) as f64 / errors.len().max(1) as f64);
+    let largest = errors.iter().fold(0.0f64, |a, b| a.max(*b)) / unit;
+    format!("{} | {} | {largest:.1}", percent(1.0), percent(2.0))
+}
+
+/// A quantized network in units of its last quantization: the integer stage, and the circuit without and with noise.
+fn quantized(case: &NetworkCase, compiled: &Compiled, unit: f64) -> Result<String, Diagnostic> {
+    let codec = Codec::new(&compiled.artifact)?;
+    let integers = codec.in_integers(&compiled.artifact, &case.case.inputs)?;
+    let batch = codec.encode(&case.case.inputs)?;
+    let layout = &codec.spec().layout;
+    let plan = compiled.artifact.plan.as_ref().ok_or_else(|| Diagnostic::internal("no plan"))?;
+    let mut rng = ChaCha20Rng::seed_from_u64(1);
+    let mut draw = |std: f64| std * rng.sample::<f64, _>(StandardNormal);
+    let clear = batch.rows.iter().map(|row| plan::simulate(plan, layout, &row.inputs(), None));
+    let clear = codec.decode(&clear.collect::<Result<Vec<_>, _>>()?, &batch.passed)?;
+    let noisy = batch.rows.iter().map(|row| plan::simulate(plan, layout, &row.inputs(), Some(&mut draw)));
+    let noisy = codec.decode(&noisy.collect::<Result<Vec<_>, _>>()?, &batch.passed)?;
+    let [integers, clear, noisy] = [integers, clear, noisy].map(|found| units(&case.errors(&found), unit));
+    let size = layout.glwe.polynomial_size;
+    Ok(format!("| {} | {integers} | {size} | {clear} | {noisy} |", case.case.name))
+}
 
 /// Rows that are evaluated encrypted, at most.
 const ENCRYPTED: usize = 10;
@@ -156,10 +182,29 @@ fn main() {
         lines.push(row.unwrap_or_else(|why| refused(&case.name, &why)));
         println!("{}", lines.last().map_or("", String::as_str));
     }
+    let mut integers = Vec::new();
+    for network in network_cases() {
+        let NetworkCase { case, unit, .. } = &network;
+        let start = Instant::now();
+        let compiled = network.compile().map(|(compiled, _)| compiled);
+        let seconds = start.elapsed().as_secs_f64();
+        if let (Ok(compiled), Some(unit)) = (&compiled, unit) {
+            integers.push(quantized(&network, compiled, *unit).expect("an own artifact"));
+        }
+        let row = compiled.and_then(|compiled| line(&case.name, &compiled, &case.inputs, &case.expected, seconds));
+        lines.push(row.unwrap_or_else(|why| refused(&case.name, &why)));
+        println!("{}", lines.last().map_or("", String::as_str));
+    }
     let mut out = String::from(
-        "# The zoo\n\nWritten by `cargo bench -p tacit-tests --bench zoo`: the examples, and one model of every family in `tests/zoo/models` (with rows\non, just below and just above thresholds). `simulated`: rows whose class is onnxruntime's, or the largest error of scores over\ntheir range, with the predicted noise drawn, on all rows; `encrypted`: on the first ten. Times of a row on two threads; query and\nresult in KB, evaluation key in MB. `tests/tests/zoo.rs` holds all 772 models to onnxruntime's answers in clear.\n\n| model | regime | simulated | encrypted | compile | run | query | result | key |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+        "# The zoo\n\nWritten by `cargo bench -p tacit-tests --bench zoo`: the examples, and one model of every family in `tests/zoo/models` (with rows\non, just below and just above thresholds), and the networks of `tests/zoo/networks` by torch's two exporters (`_script`, `_dynamo`),\nonnxruntime's static quantizer (`_qdq_`, `_qop_`), torch's fake quantization and Brevitas. `simulated`: rows whose class is onnxruntime's, or the largest error of scores over\ntheir range, with the predicted noise drawn, on all rows; `encrypted`: on the first ten. Times of a row on two threads; query and\nresult in KB, evaluation key in MB. `tests/tests/zoo.rs` and `zoo_networks.rs` hold all models to\nonnxruntime's answers, in clear and with drawn noise.\n\n| model | regime | simulated | encrypted | compile | run | query | result | key |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
     for line in &lines {
+        let _ = writeln!(out, "{line}");
+    }
+    out.push_str(
+        "\n## Quantized networks\n\nHow far outputs on all test rows are from onnxruntime's without graph optimizations, in units of the last quantization: shares\nwithin one unit and within two, and the largest. `spec/quantized.md` says why they differ.\n\n| model | integers: 1 | 2 | most | N | circuit: 1 | 2 | most | with noise: 1 | 2 | most |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+    );
+    for line in &integers {
         let _ = writeln!(out, "{line}");
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../spec/zoo.md");

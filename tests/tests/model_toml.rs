@@ -11,6 +11,7 @@ use tacit_compiler::options::Options;
 use tacit_compiler::passes::DriverOptions;
 use tacit_ir::diag::{Code, Diagnostic};
 use tacit_ir::interp::tensor::{TensorValue, evaluate};
+use tacit_tests::zoo::{cases, network_cases};
 use tacit_tests::{examples, networks};
 
 fn no_files(file: &str, _: Option<&str>) -> Result<TensorValue, Diagnostic> {
@@ -40,6 +41,30 @@ fn every_example_written_in_toml_is_the_same_circuit() {
         let of_toml = compile(read, &options, &calibration, &DriverOptions::default());
         assert_eq!(of_onnx.unwrap().artifact.digest, of_toml.unwrap().artifact.digest, "{}", example.name);
     }
+}
+
+/// Of every model of the zoo: the same circuit, or the same refusal.
+#[test]
+fn every_model_of_the_zoo_written_in_toml_is_the_same_circuit() {
+    let options = Options { input_bits: Some(3), weight_bits: Some(4), noise_share: Some(0.35), ..Options::default() };
+    let circuit = |model, calibration: &BTreeMap<String, TensorValue>| {
+        let compiled = compile(model, &options, calibration, &DriverOptions::default());
+        compiled.map(|own| own.artifact.digest).map_err(|why| why.code)
+    };
+    let all = cases().into_iter().map(|case| (case, BTreeMap::new()));
+    let networks = network_cases().into_iter().map(|network| (network.case, network.calibration));
+    let (mut same, mut failures) = (0, Vec::new());
+    for (case, calibration) in all.chain(networks) {
+        // What is not read is in no stage, so it cannot be written.
+        let Ok(model) = onnx::import(&std::fs::read(&case.path).unwrap(), &Default::default()) else { continue };
+        match toml::import(&toml::write(&model), &no_files) {
+            Ok(read) if circuit(read.clone(), &calibration) == circuit(model, &calibration) => same += 1,
+            Ok(_) => failures.push(format!("{}: another circuit", case.name)),
+            Err(why) => failures.push(format!("{}: {why}", case.name)),
+        }
+    }
+    assert!(failures.is_empty(), "{} models:\n{}", failures.len(), failures.join("\n"));
+    assert!(same >= 860, "{same} models");
 }
 
 #[test]

@@ -4,13 +4,16 @@
 use indexmap::IndexMap;
 use std::collections::BTreeMap;
 use tacit_client::codec::Codec;
+use tacit_compiler::explain::explain;
 use tacit_compiler::frontend::onnx;
 use tacit_compiler::options::Options;
 use tacit_compiler::passes::DriverOptions;
 use tacit_ir::diag::Code;
+use tacit_ir::graph::ValueId;
 use tacit_ir::interp::{plan, tensor, tensor::TensorValue};
+use tacit_ir::stage::tensor::TensorOp;
 use tacit_tests::difference;
-use tacit_tests::zoo::{Case, cases, refusal};
+use tacit_tests::zoo::{Case, cases, network_cases, refusal};
 
 /// Two classes have exactly equal scores on some rows; which one wins is then up to the noise. Scores are compared.
 const TIES: &[&str] = &["xgb_rf_three"];
@@ -82,4 +85,41 @@ fn compiled_circuits_equal_onnxruntime() {
             codec.decode(&results.map_err(|why| why.to_string())?, &batch.passed).map_err(|why| why.to_string())?;
         compare(&found, &case, 2e-3)
     });
+}
+
+/// `explain` tells of every operation where it runs, and of a refused model why and where.
+#[test]
+fn explanations_tell_of_every_operation() {
+    let networks = network_cases().into_iter().map(|network| network.case);
+    let mut failures = Vec::new();
+    for case in cases().into_iter().chain(networks) {
+        let model = onnx::import(&std::fs::read(&case.path).unwrap(), &Default::default());
+        let operations = model.as_ref().map_or(Vec::new(), |graph| {
+            let computed =
+                |id: &ValueId| !matches!(graph.node(*id).op, TensorOp::Input { .. } | TensorOp::Constant { .. });
+            graph.values().filter(computed).map(|id| graph.loc(id).to_string()).collect()
+        });
+        let lines = model.and_then(|model| explain(model, &Options::default(), &BTreeMap::new()));
+        match lines {
+            Ok(lines) => {
+                let missing = operations.iter().find(|place| !lines.iter().any(|line| line.place == **place));
+                if let Some(place) = missing {
+                    failures.push(format!("{}: nothing of {place}", case.name));
+                } else if lines.iter().any(|line| line.how.is_empty())
+                    || !lines.iter().any(|l| l.how.starts_with("enc"))
+                {
+                    failures.push(format!("{}: {lines:?}", case.name));
+                }
+            }
+            Err(why) => {
+                let expected = refusal(&case.name, &["import", "compile"]);
+                if expected != Some(why.code.as_str())
+                    || why.place.is_none() && why.help.is_none() && why.notes.is_empty()
+                {
+                    failures.push(format!("{}: {why}", case.name));
+                }
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{} models:\n{}", failures.len(), failures.join("\n"));
 }

@@ -76,6 +76,12 @@ fn predict(
         return Ok((outputs, evaluation.medians(), evaluation.timings.len()));
     }
     let start = Instant::now();
+    if mode == Mode::Integers {
+        let outputs = codec.in_integers(artifact, inputs)?;
+        let rows = inputs.values().next().map_or(0, TensorValue::rows);
+        let run_ms = start.elapsed().as_secs_f64() * 1e3 / rows.max(1) as f64;
+        return Ok((outputs, Timing { run_ms, ..Timing::default() }, rows));
+    }
     let batch = codec.encode(inputs)?;
     let plan = artifact.plan.as_ref().ok_or_else(|| Diagnostic::internal("an artifact without a circuit"))?;
     let layout = &artifact.client.layout;

@@ -6,13 +6,16 @@
 
 pub(crate) mod calibrate;
 mod function;
+mod grid;
 pub(crate) mod quantize;
 mod rounding;
 mod rows;
 pub(crate) mod search;
 mod simplify;
+mod tables;
 pub(crate) mod trace;
 
+pub(crate) use grid::Kept;
 pub(crate) use rows::Row;
 pub(crate) use trace::{Activation, trace};
 
@@ -31,9 +34,10 @@ use trace::Network;
 pub(crate) fn prepare(
     graph: &Graph<Tensor>,
     calibration: &BTreeMap<String, Vec<Vec<f64>>>,
+    kept: &Kept,
 ) -> Result<(Network, Trace, Removed)> {
     let whole = trace(graph)?;
-    let (network, removed) = simplify::simplify(&whole, &calibrate::run(&whole, calibration)?)?;
+    let (network, removed) = simplify::simplify(&whole, &calibrate::run(&whole, calibration)?, kept)?;
     let trace = calibrate::run(&network, calibration)?;
     Ok((network, trace, removed))
 }

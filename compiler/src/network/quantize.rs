@@ -1,18 +1,19 @@
 //! Post-training quantization: a traced network to the integer stage.
 //!
 //! Inputs become codes of a uniform grid over the range they have on the calibration rows; values outside saturate at its
-//! ends. Values, activations and weights that lie on a grid of few points already, as those of quantized models do, keep
-//! it. Other activations become centred integers over the part of their range that the calibration rows reach, beyond which
+//! ends. What a quantized model has integers for keeps them: inputs, weights and activations, whose tables then are exact
+//! (`tables.rs`); so do values that lie on a grid of few points on the calibration rows. Other activations become centred integers over the part of their range that the calibration rows reach, beyond which
 //! their tables saturate. Sums of integers are never clipped: their intervals come from the clear weights, so that no
 //! input can leave them (a sum that left its interval would wrap around the torus).
 
 use super::calibrate::Trace;
 use super::rounding::{Atom, Column, round};
+use super::tables::{Sums, Tables, tables};
 use super::trace::Network;
-use super::{Activation, Row};
+use super::{Activation, Kept, Row};
 use crate::options::{Options, RangeRule, RegimeRule};
 use crate::passes::PassCx;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::graph::{Graph, Loc, ValueId};
 use tacit_ir::params::{BootstrapParams, GadgetParams, GlweParams, LweParams};
@@ -23,16 +24,22 @@ use tacit_ir::stage::quant::{CodedFeature, Missing, Quant, QuantOp, Regime};
 pub(crate) const ENTRIES: usize = 2048;
 /// Bits of integer weights where each is rounded on its own later.
 const ROTATED_WEIGHT_BITS: u32 = 16;
+/// Steps that the largest integer weight of a quantized model has at most: of 8 bits, with a zero point at an end.
+const KEPT_STEPS: f64 = 255.0;
+/// The largest norm of a row of quantized values of several scales, whose weights are no integers of one step.
+const KEPT_NORM: f64 = 1024.0;
 /// A row's weights may get finer by up to this factor where its sum is smaller than the layer's largest.
 const FINEST: f64 = 8.0;
 
 /// The integers of an atom: `real = offset + step * integer`.
 #[derive(Clone, Copy, Debug)]
-struct Grid {
-    offset: f64,
-    step: f64,
-    low: i64,
-    high: i64,
+pub(super) struct Grid {
+    pub(super) offset: f64,
+    pub(super) step: f64,
+    pub(super) low: i64,
+    pub(super) high: i64,
+    /// Whether the model itself has its values on this grid.
+    pub(super) kept: bool,
 }
 
 /// A matrix in rows, as the integer stage has it.
@@ -46,6 +53,8 @@ struct Matrix {
     offset: Vec<f64>,
     /// Per row: the interval of the sum.
     ranges: Vec<(i64, i64)>,
+    /// Per row: whether it is a sum of a quantized model's integers, with weights that are its own.
+    kept: Vec<bool>,
     /// Median over rows of the standard deviation of the sum on the calibration rows.
     spread: f64,
 }
@@ -60,6 +69,7 @@ struct Quantizer<'a> {
     places: Vec<Option<(ValueId, u32)>>,
     /// Bits of each input, 0 for other atoms.
     bits: Vec<u32>,
+    kept: Kept,
 }
 
 /// Quantizes a network.
@@ -76,6 +86,7 @@ pub(crate) fn quantize(name: &str, network: &Network, trace: &Trace, cx: &mut Pa
         grids: Vec::with_capacity(atoms),
         places: vec![None; atoms],
         bits: vec![0; atoms],
+        kept: cx.kept.clone(),
     };
     quantizer.inputs()?;
     for layer in &network.layers {
@@ -90,7 +101,7 @@ pub(crate) fn quantize(name: &str, network: &Network, trace: &Trace, cx: &mut Pa
     }
     for (name, rows) in &network.outputs {
         let (matrix, operands) = quantizer.matrix(rows, cx.options.weight_bits())?;
-        let Matrix { start, column, weight, step, offset, ranges: _, spread } = matrix;
+        let Matrix { start, column, weight, step, offset, spread, .. } = matrix;
         let sums = quantizer.push(
             QuantOp::Affine { start, column, weight, spread },
             operands,
@@ -107,7 +118,7 @@ pub(crate) fn quantize(name: &str, network: &Network, trace: &Trace, cx: &mut Pa
 }
 
 /// The range of values that a rule gives.
-fn range(values: &[f64], rule: RangeRule, steps: f64) -> (f64, f64) {
+pub(super) fn range(values: &[f64], rule: RangeRule, steps: f64) -> (f64, f64) {
     let mut sorted: Vec<f64> = values.iter().copied().filter(|x| x.is_finite()).collect();
     sorted.sort_by(f64::total_cmp);
     let (Some(&least), Some(&greatest)) = (sorted.first(), sorted.last()) else { return (0.0, 0.0) };
@@ -134,7 +145,7 @@ fn range(values: &[f64], rule: RangeRule, steps: f64) -> (f64, f64) {
 
 /// Values that all lie on a grid of few points, as quantized ones do: the least, the step and the number of steps, at most
 /// `most`.
-fn natural_grid(values: &[f64], most: f64) -> Option<(f64, f64, i64)> {
+pub(super) fn natural_grid(values: &[f64], most: f64) -> Option<(f64, f64, i64)> {
     let mut sorted: Vec<f64> = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let (least, greatest) = (*sorted.first()?, *sorted.last()?);
@@ -155,7 +166,7 @@ fn natural_grid(values: &[f64], most: f64) -> Option<(f64, f64, i64)> {
 fn natural_steps(weights: &[f64], largest: f64, most: f64) -> Option<f64> {
     let multiple =
         |steps: f64| weights.iter().all(|w| (w * steps / largest - (w * steps / largest).round()).abs() < 1e-4);
-    (1..=most.min(255.0) as u32).map(f64::from).find(|steps| multiple(*steps))
+    (1..=most.min(KEPT_STEPS) as u32).map(f64::from).find(|steps| multiple(*steps))
 }
 
 impl Quantizer<'_> {
@@ -182,18 +193,20 @@ impl Quantizer<'_> {
         for (atom, (head, column)) in network.inputs.iter().enumerate() {
             let values: Vec<f64> = self.trace.atoms.iter().map(|row| row[atom]).collect();
             let (low, high) = range(&values, self.options.range, levels);
-            let constant = high <= low || !used[atom];
-            let (low, step, largest) = match natural_grid(&values, levels) {
+            let kept = self.kept.input(&network.inputs[atom]).map(|points| points.increasing());
+            let constant = high <= low && kept.is_none() || !used[atom];
+            let (low, step, largest) = match (kept, natural_grid(&values, levels)) {
                 _ if constant => (low, 0.0, 0),
-                Some((least, step, steps)) => (least, step, steps),
-                None => (low, (high - low) / levels, levels as i64),
+                (Some(points), _) => (points.low, points.step, points.steps),
+                (None, Some((least, step, steps))) => (least, step, steps),
+                (None, None) => (low, (high - low) / levels, levels as i64),
             };
-            self.grids.push(Grid { offset: low, step, low: 0, high: largest });
+            self.grids.push(Grid { offset: low, step, low: 0, high: largest, kept: kept.is_some() });
             if !used[atom] || constant {
                 elements.push(None);
                 continue;
             }
-            self.bits[atom] = self.options.input_bits();
+            self.bits[atom] = kept.map_or(self.options.input_bits(), |_| i64::BITS - largest.leading_zeros());
             let features = heads.entry(head).or_default();
             elements.push(Some((head, features.len() as u32)));
             // The grid's midpoints: a value takes the nearest code.
@@ -258,7 +271,7 @@ impl Quantizer<'_> {
             *start = first;
             first += elements(&self.quant, *value);
         }
-        let most = (1i64 << (weight_bits.clamp(2, 24) - 1)) as f64 - 1.0;
+        let asked = (1i64 << (weight_bits.clamp(2, 24) - 1)) as f64 - 1.0;
         // Per row: weights in units of the atoms' integers, their largest and the span of the sum.
         let scaled = |row: &Row| -> Vec<f64> {
             row.terms.iter().map(|&(atom, weight)| weight * self.grids[atom as usize].step).collect()
@@ -287,14 +300,17 @@ impl Quantizer<'_> {
             atoms.entry(atom).or_insert_with(|| self.on_calibration(atom));
         }
         for (row, (weights, largest, span)) in rows.iter().zip(spans) {
+            let exact = self.kept.weights && row.terms.iter().all(|(atom, _)| self.grids[*atom as usize].kept);
+            let most = if exact { asked.max((KEPT_NORM / (weights.len() as f64).sqrt()).floor()) } else { asked };
+            let natural = natural_steps(&weights, largest, if exact { most.max(KEPT_STEPS) } else { most });
             let unit = if largest == 0.0 {
                 1.0
-            } else if let Some(steps) = natural_steps(&weights, largest, most) {
+            } else if let Some(steps) = natural {
                 largest / steps
             } else if self.options.per_channel {
                 largest / most / (widest * largest / span).clamp(1.0, FINEST)
             } else {
-                layer_largest / most
+                layer_largest / asked
             };
             let columns: Vec<Column<'_>> = row
                 .terms
@@ -305,7 +321,12 @@ impl Quantizer<'_> {
             let target: Vec<f64> = self.trace.atoms.iter().map(|atoms| row.value(atoms) / unit).collect();
             deviations.push(deviation(&target));
             let (rounded, constant) = round(&columns, &target, (largest / unit).ceil() as i64);
-            let offset = constant * unit;
+            let offset = if exact && natural.is_some() {
+                // Nothing is rounded, so nothing is to be corrected.
+                row.terms.iter().fold(row.constant, |sum, (atom, w)| sum + w * self.grids[*atom as usize].offset)
+            } else {
+                constant * unit
+            };
             let mut range = (0i64, 0i64);
             for (&(atom, _), integer) in row.terms.iter().zip(rounded) {
                 let grid = &self.grids[atom as usize];
@@ -325,7 +346,10 @@ impl Quantizer<'_> {
             out.step.push(if range == (0, 0) { 0.0 } else { unit });
             out.offset.push(offset);
             out.ranges.push(range);
+            out.kept.push(exact && natural.is_some());
         }
+        // Of rows that vary by more than float rounding: constant ones tell nothing of what noise matters.
+        deviations.retain(|own| *own > 1e-6);
         deviations.sort_by(f64::total_cmp);
         out.spread = deviations.get(deviations.len() / 2).copied().unwrap_or(0.0);
         Ok((out, operands.into_keys().collect()))
@@ -333,7 +357,7 @@ impl Quantizer<'_> {
 
     /// An atom's integers on the calibration rows.
     fn on_calibration(&self, atom: u32) -> Atom {
-        let Grid { offset, step, low, high } = self.grids[atom as usize];
+        let Grid { offset, step, low, high, kept: _ } = self.grids[atom as usize];
         let integer = |value: f64| {
             if step > 0.0 { ((value - offset) / step).round().clamp(low as f64, high as f64) } else { 0.0 }
         };
@@ -347,52 +371,16 @@ impl Quantizer<'_> {
             Regime::Bootstrap => self.options.weight_bits(),
         };
         let (matrix, operands) = self.matrix(&layer.rows, weight_bits)?;
-        let strides: Vec<f64> =
-            matrix.ranges.iter().map(|(low, high)| ((high - low) as f64 / (ENTRIES - 1) as f64).max(1e-9)).collect();
-        // The float argument of each entry, element by element.
-        let points: Vec<Vec<f64>> = (0..layer.rows.len())
-            .map(|e| {
-                let argument = |at: usize| matrix.ranges[e].0 as f64 + at as f64 * strides[e];
-                (0..ENTRIES).map(|at| matrix.offset[e] + matrix.step[e] * argument(at)).collect()
-            })
-            .collect();
-        let values = layer.values(&points)?;
-        let steps = (1i64 << self.options.activation_bits.clamp(1, 16)) as f64 - 2.0;
-        let mut tables: Vec<Vec<i64>> = Vec::new();
-        let mut known: HashMap<Vec<i64>, u32> = HashMap::new();
-        let mut table = Vec::with_capacity(values.len());
-        for (element, own) in values.iter().enumerate() {
-            let atom = layer.first_atom as usize + element;
-            let reached: Vec<f64> = self.trace.atoms.iter().map(|row| row[atom]).collect();
-            let (low, high, middle, step) = match natural_grid(own, steps + 1.0) {
-                Some((least, step, count)) => {
-                    (least, least + step * count as f64, least + step * (count / 2) as f64, step)
-                }
-                None => {
-                    let (low, high) = range(&reached, self.options.range, steps);
-                    (low, high, (low + high) / 2.0, ((high - low) / steps).max(1e-12))
-                }
-            };
-            let half = (steps / 2.0) as i64 + 1;
-            // Not a number where no calibration row leads: as good as anything.
-            let integer = |x: &f64| {
-                let x = if x.is_nan() { middle } else { x.clamp(low, high) };
-                (((x - middle) / step).round() as i64).clamp(-half, half)
-            };
-            let entries: Vec<i64> = own.iter().map(integer).collect();
-            let (least, greatest) = entries.iter().fold((i64::MAX, i64::MIN), |(a, b), &v| (a.min(v), b.max(v)));
-            self.grids.push(Grid { offset: middle, step, low: least, high: greatest });
-            let next = tables.len() as u32;
-            let at = *known.entry(entries).or_insert_with_key(|entries| {
-                tables.push(entries.clone());
-                next
-            });
-            table.push(at);
-        }
-        let Matrix { start, column, weight, step: _, offset: _, ranges, spread } = matrix;
+        let sums = Sums { offset: &matrix.offset, step: &matrix.step, ranges: &matrix.ranges, kept: &matrix.kept };
+        let reached = |element: usize| -> Vec<f64> {
+            self.trace.atoms.iter().map(|row| row[layer.first_atom as usize + element]).collect()
+        };
+        let Tables { tables, table, stride, grids } = tables(layer, &sums, reached, self.options)?;
+        self.grids.extend(grids);
+        let Matrix { start, column, weight, ranges, spread, .. } = matrix;
         let low = ranges.iter().map(|range| range.0).collect();
         let sums = self.push(QuantOp::Affine { start, column, weight, spread }, operands, &layer.loc)?;
-        let op = QuantOp::Lookup { regime, low, stride: strides, tables: tables.into(), table };
+        let op = QuantOp::Lookup { regime, low, stride, tables: tables.into(), table };
         let value = self.push(op, vec![sums], &layer.loc)?;
         for element in 0..layer.rows.len() {
             self.places[layer.first_atom as usize + element] = Some((value, element as u32));

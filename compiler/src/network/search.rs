@@ -4,6 +4,7 @@
 //! Every candidate is compiled; in the order of their predicted times they are simulated, with the predicted noise drawn,
 //! against the float network, until one is accurate enough.
 
+use super::Kept;
 use crate::emit::emit;
 use crate::options::Options;
 use crate::passes::{DriverOptions, Ir, PIPELINE, PassCx, run_passes};
@@ -19,12 +20,13 @@ use tacit_ir::interp::network::Messages;
 use tacit_ir::interp::plan::simulate;
 use tacit_ir::interp::tensor::{TensorValue, evaluate};
 use tacit_ir::plan::Plan;
-use tacit_ir::stage::quant::CodedFeature;
+use tacit_ir::stage::quant::{CodedFeature, Quant};
 use tacit_ir::stage::tensor::{Tensor, TensorOp};
 
 const INPUT_BITS: [u32; 4] = [3, 4, 6, 8];
 const WEIGHT_BITS: [u32; 3] = [3, 4, 6];
-const NOISE_SHARES: [f64; 3] = [0.35, 0.2, 0.1];
+/// Tried in rounds: the finer ones where no other is accurate enough.
+const NOISE_SHARES: [&[f64]; 3] = [&[0.35, 0.2, 0.1], &[0.05, 0.025], &[0.012, 0.006, 0.003]];
 /// Calibration rows that candidates are simulated on at most.
 const ROWS: usize = 300;
 
@@ -49,27 +51,44 @@ pub(crate) struct Found {
 ///
 /// # Errors
 /// That of the last candidate when none compiles; `NoParameters` when none is accurate enough.
-pub(crate) fn search(body: &Graph<Tensor>, rows: &Rows, options: &Options) -> Result<Option<Found>> {
+pub(crate) fn search(body: &Graph<Tensor>, rows: &Rows, options: &Options, kept: &Kept) -> Result<Option<Found>> {
     if !super::is_network(body) {
         return Ok(None);
     }
     if options.input_bits.is_some() && options.weight_bits.is_some() && options.noise_share.is_some() {
         return Ok(None);
     }
-    let mut candidates = Vec::new();
-    let mut refused = None;
+    let mut lowered: Vec<(Options, Ir)> = Vec::new();
+    let mut known: Vec<Graph<Quant>> = Vec::new();
     // All passes but those before the integer stage and those that choose parameters.
     let (from, last) = (place("prune-paths"), place("choose-parameters"));
-    let (network, trace, _) = super::prepare(body, rows)?;
+    let (network, trace, _) = super::prepare(body, rows, kept)?;
     for &weight_bits in &choices(options.weight_bits, &WEIGHT_BITS) {
         for &input_bits in &choices(options.input_bits, &INPUT_BITS) {
             let own = Options { input_bits: Some(input_bits), weight_bits: Some(weight_bits), ..options.clone() };
             let mut cx = PassCx::new(&own, rows);
-            let quant = Ir::Quant(super::quantize::quantize(body.name(), &network, &trace, &mut cx)?);
-            let (lowered, _) = run_passes(quant, &PIPELINE[from..last], &mut cx, &DriverOptions::default())?;
-            for &share in &choices(options.noise_share, &NOISE_SHARES) {
-                let own = Options { noise_share: Some(share), ..own.clone() };
-                match candidate(lowered.clone(), rows, own) {
+            cx.kept = kept.clone();
+            let quant = super::quantize::quantize(body.name(), &network, &trace, &mut cx)?;
+            // Bits mean nothing to what a model has quantized itself.
+            if known.contains(&quant) {
+                continue;
+            }
+            known.push(quant.clone());
+            let quant = Ir::Quant(quant);
+            let (ir, _) = run_passes(quant, &PIPELINE[from..last], &mut cx, &DriverOptions::default())?;
+            lowered.push((own, ir));
+        }
+    }
+    let float = float_outputs(body, rows)?;
+    let mut refused = None;
+    let mut best: Option<(f64, f64)> = None;
+    let rounds =
+        options.noise_share.map_or_else(|| NOISE_SHARES.map(<[f64]>::to_vec).to_vec(), |share| vec![vec![share]]);
+    for shares in rounds {
+        let mut candidates = Vec::new();
+        for (own, ir) in &lowered {
+            for &share in &shares {
+                match candidate(ir.clone(), rows, Options { noise_share: Some(share), ..own.clone() }) {
                     Ok(candidate) => candidates.push(candidate),
                     // Other errors are the same for all.
                     Err(why) if why.code == Code::NoParameters => refused = Some(why),
@@ -77,30 +96,24 @@ pub(crate) fn search(body: &Graph<Tensor>, rows: &Rows, options: &Options) -> Re
                 }
             }
         }
-    }
-    candidates.sort_by(|a, b| a.predicted_us.total_cmp(&b.predicted_us));
-    let float = float_outputs(body, rows)?;
-    let mut best: Option<(f64, Candidate)> = None;
-    for candidate in candidates {
-        let loss = loss(&candidate, rows, &float)?;
-        if loss <= options.max_accuracy_loss {
-            let Options { input_bits, weight_bits, noise_share, .. } = &candidate.options;
-            let note = format!(
-                "{} bits for inputs, {} for weights, noise up to {} of an activation's deviation: predicted {:.0} ms on one core, {:.2} % loss on {} simulated calibration rows",
-                input_bits.unwrap_or(0),
-                weight_bits.unwrap_or(0),
-                noise_share.unwrap_or(0.0),
-                candidate.predicted_us / 1e3,
-                100.0 * loss,
-                rows.values().next().map_or(0, |rows| rows.len().min(ROWS)),
-            );
-            return Ok(Some(Found { options: candidate.options, note }));
-        }
-        if best.as_ref().is_none_or(|(known, _)| loss < *known) {
-            best = Some((loss, candidate));
+        candidates.sort_by(|a, b| a.predicted_us.total_cmp(&b.predicted_us));
+        for candidate in candidates {
+            let (loss, error) = losses(&candidate, rows, &float)?;
+            if loss <= options.max_accuracy_loss && options.max_output_error.is_none_or(|limit| error <= limit) {
+                let note = note(&candidate, kept, loss, error, rows);
+                return Ok(Some(Found { options: candidate.options, note }));
+            }
+            if best.is_none_or(|known| (loss, error) < known) {
+                best = Some((loss, error));
+            }
         }
     }
     match (best, refused) {
+        (Some((loss, error)), _) if loss <= options.max_accuracy_loss => Err(Diagnostic::new(
+            Code::NoParameters,
+            format!("the most accurate choice of bits and noise errs by {error:.4} of the outputs' deviation"),
+        )
+        .help(format!("allow it: --set max-output-error={:.3}", error * 1.1))),
         (Some((loss, _)), _) => Err(Diagnostic::new(
             Code::NoParameters,
             format!(
@@ -157,8 +170,9 @@ fn float_outputs(body: &Graph<Tensor>, rows: &Rows) -> Result<Vec<Vec<Vec<f64>>>
     Ok(outputs.values().map(split).collect())
 }
 
-/// The share of rows whose greatest output is another; of single outputs, the error's deviation over the output's.
-fn loss(candidate: &Candidate, rows: &Rows, float: &[Vec<Vec<f64>>]) -> Result<f64> {
+/// The share of rows whose greatest output is another (of single outputs, the error's deviation over the output's), and the
+/// largest of all outputs' error's deviation over the output's.
+fn losses(candidate: &Candidate, rows: &Rows, float: &[Vec<Vec<f64>>]) -> Result<(f64, f64)> {
     let count = float.first().map_or(0, Vec::len);
     let features = candidate.client.features()?;
     // The same draws for every candidate and every compilation: artifacts are reproducible.
@@ -173,20 +187,42 @@ fn loss(candidate: &Candidate, rows: &Rows, float: &[Vec<Vec<f64>>]) -> Result<f
             found.push(encode::reals(decoder, unit, values).collect());
         }
     }
-    let each = found.iter().zip(float).map(|(found, float)| output_loss(found, float));
-    Ok(each.fold(0.0, f64::max))
+    let pairs = || found.iter().zip(float);
+    let loss = pairs().map(|(found, float)| class_loss(found, float)).fold(0.0, f64::max);
+    let error = pairs().map(|(found, float)| output_error(found, float)).fold(0.0, f64::max);
+    Ok((loss, error))
 }
 
-fn output_loss(found: &[Vec<f64>], float: &[Vec<f64>]) -> f64 {
-    let rows = float.len().max(1) as f64;
-    if float.iter().any(|row| row.len() > 1) {
-        let best = |row: &[f64]| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]));
-        return found.iter().zip(float).filter(|(a, b)| best(a) != best(b)).count() as f64 / rows;
+fn class_loss(found: &[Vec<f64>], float: &[Vec<f64>]) -> f64 {
+    if float.iter().all(|row| row.len() <= 1) {
+        return output_error(found, float);
     }
-    let mean = float.iter().flatten().sum::<f64>() / rows;
+    let best = |row: &[f64]| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]));
+    found.iter().zip(float).filter(|(a, b)| best(a) != best(b)).count() as f64 / float.len().max(1) as f64
+}
+
+fn output_error(found: &[Vec<f64>], float: &[Vec<f64>]) -> f64 {
+    let mean = float.iter().flatten().sum::<f64>() / float.iter().map(Vec::len).sum::<usize>().max(1) as f64;
     let variance = float.iter().flatten().map(|x| (x - mean).powi(2)).sum::<f64>();
     let error = found.iter().flatten().zip(float.iter().flatten()).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
     (error / variance.max(f64::MIN_POSITIVE)).sqrt()
+}
+
+/// What was chosen, for the user.
+fn note(candidate: &Candidate, kept: &Kept, loss: f64, error: f64, rows: &Rows) -> String {
+    let Options { input_bits, weight_bits, noise_share, .. } = &candidate.options;
+    let bits = if kept.inputs.is_empty() {
+        format!("{} bits for inputs, {} for weights", input_bits.unwrap_or(0), weight_bits.unwrap_or(0))
+    } else {
+        "the model's own integers".to_owned()
+    };
+    format!(
+        "{bits}, noise up to {} of an activation's deviation: predicted {:.0} ms on one core; on {} simulated calibration rows {:.2} % loss, errors of {error:.4} of the outputs' deviation",
+        noise_share.unwrap_or(0.0),
+        candidate.predicted_us / 1e3,
+        rows.values().next().map_or(0, |rows| rows.len().min(ROWS)),
+        100.0 * loss,
+    )
 }
 
 fn messages(client: &ClientSpec, features: &[Vec<CodedFeature>], rows: &Rows, row: usize) -> Result<Messages> {

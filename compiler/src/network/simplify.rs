@@ -1,9 +1,10 @@
 //! Tables that are none: those constant or affine over all arguments that can reach them, and those that repeat another.
 //!
-//! Arguments are bounded from the clear weights: inputs saturate at the ends of the range that they have on the calibration
-//! rows, and every table at the ends of what it holds.
+//! Arguments are bounded from the clear weights: inputs saturate at the ends of the grid that the model has for them or of the
+//! range that they have on the calibration rows, and every table at the ends of what it holds.
 
 use super::calibrate::Trace;
+use super::grid::Kept;
 use super::quantize::ENTRIES;
 use super::rows::{Combiner, Row};
 use super::trace::{Activation, Network};
@@ -30,14 +31,14 @@ pub(crate) struct Removed {
 ///
 /// # Errors
 /// Those of evaluating functions.
-pub(crate) fn simplify(network: &Network, trace: &Trace) -> Result<(Network, Removed)> {
+pub(crate) fn simplify(network: &Network, trace: &Trace, kept: &Kept) -> Result<(Network, Removed)> {
     let mut removed = Removed::default();
     let inputs = network.inputs.len();
     let mut new = Network { inputs: network.inputs.clone(), ..Network::default() };
     // What stands for each atom of the old network in the new one.
     let mut replacements: Vec<Row> = (0..inputs as u32).map(Row::atom).collect();
     // Of atoms of the new network.
-    let mut ranges: Vec<(f64, f64)> = (0..inputs).map(|atom| reached(trace, atom)).collect();
+    let mut ranges: Vec<(f64, f64)> = (0..inputs).map(|atom| input_range(network, trace, kept, atom)).collect();
     let mut sums = Combiner::default();
     let mut substitute = |row: &Row, replacements: &[Row]| {
         let terms = row.terms.iter().map(|&(atom, weight)| (&replacements[atom as usize], weight));
@@ -85,8 +86,12 @@ pub(crate) fn simplify(network: &Network, trace: &Trace) -> Result<(Network, Rem
     Ok((new, removed))
 }
 
-/// The range that an atom has on the calibration rows.
-fn reached(trace: &Trace, atom: usize) -> (f64, f64) {
+/// The range of an input: of the grid that the model has for it, or that of the calibration rows.
+fn input_range(network: &Network, trace: &Trace, kept: &Kept, atom: usize) -> (f64, f64) {
+    if let Some(points) = kept.input(&network.inputs[atom]) {
+        let (a, b) = (points.low, points.low + points.step * points.steps as f64);
+        return (a.min(b), a.max(b));
+    }
     let values = trace.atoms.iter().map(|row| row[atom]);
     values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)))
 }
@@ -207,7 +212,7 @@ mod tests {
             outputs: vec![("y".to_owned(), vec![row(&[(7, 1.0), (3, 1.0)], 1.0)])],
         };
         let trace = Trace { atoms: vec![vec![-1.0, -1.0], vec![1.0, 1.0]] };
-        let (simple, removed) = simplify(&network, &trace).unwrap();
+        let (simple, removed) = simplify(&network, &trace, &Kept::default()).unwrap();
         assert_eq!(removed, Removed { constant: 1, affine: 1, repeated: 1, unread: 1 });
         assert_eq!(simple.layers.iter().map(|layer| layer.rows.len()).collect::<Vec<_>>(), [1, 1]);
         assert_eq!(simple.layers[1].rows[0], row(&[(0, -2.0), (2, 3.0)], -4.75));

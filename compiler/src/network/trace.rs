@@ -69,6 +69,8 @@ impl Network {
 
 /// Elements that a matrix found by unit vectors is evaluated with at most, at a time.
 const PROBE: usize = 1 << 24;
+/// Where an element stands for its weight to be seen beside a constant: 32-bit floats round their sum.
+const RAISED: f64 = 65536.0;
 /// Terms of all affine maps together.
 const MAX_TERMS: usize = 50_000_000;
 
@@ -391,9 +393,9 @@ impl Tracer<'_> {
         let mut distinct = encrypted.to_vec();
         distinct.dedup();
         for (number, operand) in distinct.iter().enumerate() {
-            self.each_raised(id, encrypted, *operand, (0.0, 1.0), |element, row| {
+            self.each_raised(id, encrypted, *operand, (0.0, RAISED), |element, row| {
                 for (output, value) in row.iter().enumerate() {
-                    let weight = value - constant[output];
+                    let weight = (value - constant[output]) / RAISED;
                     if !weight.is_finite() {
                         return Err(Diagnostic::new(Code::WeightNotFinite, "a weight is not finite"));
                     }

@@ -1,6 +1,7 @@
 //! Runs passes: stage check, timing, counters, verification, printing.
 
 use super::{Pass, find, requires};
+use crate::network::Kept;
 use crate::options::Options;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -101,6 +102,8 @@ pub struct PassCx<'a> {
     pub options: &'a Options,
     /// Calibration rows of head values by name, for encodings that need them.
     pub calibration: &'a BTreeMap<String, Vec<Vec<f64>>>,
+    /// What a quantized model brings and the options leave as it is.
+    pub(crate) kept: Kept,
     /// Whether passes say at length why they chose what they did; it costs time.
     pub explain: bool,
     counters: BTreeMap<&'static str, u64>,
@@ -110,7 +113,14 @@ pub struct PassCx<'a> {
 impl<'a> PassCx<'a> {
     /// A context without counters yet.
     pub fn new(options: &'a Options, calibration: &'a BTreeMap<String, Vec<Vec<f64>>>) -> Self {
-        PassCx { options, calibration, explain: true, counters: BTreeMap::new(), notes: Vec::new() }
+        PassCx {
+            options,
+            calibration,
+            kept: Kept::default(),
+            explain: true,
+            counters: BTreeMap::new(),
+            notes: Vec::new(),
+        }
     }
 
     /// Adds to a counter of the running pass.

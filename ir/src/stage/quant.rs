@@ -114,21 +114,51 @@ pub(crate) fn table_ranges(
             table.len()
         ));
     }
-    let entries = tables.first().map_or(0, Vec::len);
-    if entries < 2 || tables.iter().any(|table| table.len() != entries) {
-        return Err("tables of different sizes, or of less than two entries".to_owned());
+    if stride.iter().any(|stride| !stride.is_finite() || *stride < 0.0) {
+        return Err("a stride is negative".to_owned());
     }
-    if stride.iter().any(|stride| !stride.is_finite() || *stride <= 0.0) {
-        return Err("a stride is not positive".to_owned());
+    // Tables by stride and tables of steps, each read at most once.
+    let mut known: [Vec<Option<(i64, i64)>>; 2] = [vec![None; tables.len()], vec![None; tables.len()]];
+    let mut entries = None;
+    let mut out = Vec::with_capacity(rows);
+    for (&at, &stride) in table.iter().zip(stride) {
+        let own = tables.get(at as usize).ok_or_else(|| format!("there is no table {at}"))?;
+        let steps = stride == 0.0;
+        let slot = &mut known[usize::from(steps)][at as usize];
+        let range = match *slot {
+            Some(range) => range,
+            None if steps => steps_range(own)?,
+            None if own.len() < 2 || *entries.get_or_insert(own.len()) != own.len() => {
+                return Err("tables of different sizes, or of less than two entries".to_owned());
+            }
+            None => own.iter().fold((i64::MAX, i64::MIN), |(a, b), &v| (a.min(v), b.max(v))),
+        };
+        *slot = Some(range);
+        out.push(range);
     }
-    let ranges: Vec<(i64, i64)> =
-        tables.iter().map(|t| t.iter().fold((i64::MAX, i64::MIN), |(a, b), &v| (a.min(v), b.max(v)))).collect();
-    let of = |&at: &u32| ranges.get(at as usize).copied().ok_or_else(|| format!("there is no table {at}"));
-    table.iter().map(of).collect()
+    Ok(out)
 }
 
-/// Entry of a table for an argument: the nearest slot, the ends beyond them.
+/// The interval of the values of a table of steps.
+fn steps_range(table: &[i64]) -> Result<(i64, i64), String> {
+    let Some((&first, rest)) = table.split_first() else { return Err("a table of no step".to_owned()) };
+    let (steps, rest) = rest.as_chunks::<2>();
+    if !rest.is_empty() || steps.windows(2).any(|pair| pair[0][0] >= pair[1][0]) {
+        return Err("the arguments of a table of steps do not increase".to_owned());
+    }
+    Ok(steps.iter().fold((first, first), |(a, b), &[_, value]| (a.min(value), b.max(value))))
+}
+
+/// Entry of a table for an argument. With a positive stride: the nearest slot, the ends beyond them. With stride 0 the table
+/// is one of steps, exact on all integers: its first value, then pairs of the argument from which on it has another value and
+/// that value.
 pub fn look_up(argument: i64, low: i64, stride: f64, table: &[i64]) -> i64 {
+    if stride == 0.0 {
+        let Some((&first, rest)) = table.split_first() else { return 0 };
+        let steps = rest.as_chunks::<2>().0;
+        let passed = steps.partition_point(|[from, _]| *from <= argument);
+        return passed.checked_sub(1).map_or(first, |at| steps[at][1]);
+    }
     let slot = ((argument - low) as f64 / stride).round().clamp(0.0, (table.len() - 1) as f64);
     table[slot as usize]
 }
@@ -371,4 +401,23 @@ fn dequantized(step: &[f64], offset: &[f64], outputs: usize) -> Result<QuantType
         return Err(format!("{} steps and {} offsets for {outputs} outputs", step.len(), offset.len()));
     }
     Ok(QuantType::Floats(outputs as u32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_exact_on_all_integers_and_checked() {
+        let table = [-2, -5, 0, 7, 3];
+        let found: Vec<i64> = [-1000, -6, -5, 6, 7, 1000].map(|at| look_up(at, 99, 0.0, &table)).to_vec();
+        assert_eq!(found, [-2, -2, 0, 0, 3, 3]);
+        let ranges = |tables: &[Vec<i64>], stride: f64| table_ranges(1, &[0], &[stride], tables, &[0]);
+        assert_eq!(ranges(&[table.to_vec()], 0.0), Ok(vec![(-2, 3)]));
+        assert_eq!(ranges(&[table.to_vec()], 1.0), Ok(vec![(-5, 7)]));
+        for wrong in [vec![], vec![1, 2], vec![1, 5, 2, 5, 3], vec![1, 5, 2, 4, 3]] {
+            assert!(ranges(&[wrong], 0.0).is_err());
+        }
+        assert!(ranges(&[table.to_vec()], -1.0).is_err());
+    }
 }

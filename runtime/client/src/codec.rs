@@ -7,11 +7,12 @@ use indexmap::IndexMap;
 use std::collections::BTreeMap;
 use tacit_ir::artifact::{Artifact, ClientSpec, Decoder, Encoder, Scale, encode};
 use tacit_ir::diag::{Code, Diagnostic, Result};
-use tacit_ir::graph::Graph;
-use tacit_ir::interp::integer::encode_codes;
+use tacit_ir::graph::{Graph, Stage};
+use tacit_ir::interp::integer::{encode_codes, evaluate_quant};
 use tacit_ir::interp::tensor::{Data, TensorValue, evaluate};
-use tacit_ir::stage::quant::CodedFeature;
+use tacit_ir::stage::quant::{CodedFeature, Quant};
 use tacit_ir::stage::tensor::{Tensor, TensorOp, TensorType};
+use tacit_ir::text;
 
 /// One row, ready to encrypt.
 pub use tacit_ir::interp::network::Messages as EncodedRow;
@@ -134,6 +135,42 @@ impl Codec {
             }
         }
         Ok(out)
+    }
+
+    /// The model's outputs by way of the integer stage, in clear: tables are exact there, where a circuit's have as many slots
+    /// as its polynomials.
+    ///
+    /// # Errors
+    /// [`Code::NotConformant`] for an artifact without its stages; those of [`Codec::encode`], and of the tail.
+    pub fn in_integers(
+        &self,
+        artifact: &Artifact,
+        inputs: &BTreeMap<String, TensorValue>,
+    ) -> Result<IndexMap<String, TensorValue>> {
+        let stage = artifact.text.iter().find(|(stage, _)| stage == Quant::NAME);
+        let stage = stage.ok_or_else(|| Diagnostic::new(Code::NotConformant, "the artifact has no integer stage"))?;
+        let stage: Graph<Quant> = text::parse(&stage.1)?;
+        let heads = evaluate(&self.head, inputs)?;
+        let count = inputs.values().next().map_or(0, TensorValue::rows);
+        let mut found: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+        for row in 0..count {
+            let own = |(name, value): (&String, &TensorValue)| {
+                let columns = value.columns();
+                let cells = value.data.pick(row * columns..(row + 1) * columns);
+                Some((name.clone(), TensorValue { shape: vec![1, columns], data: cells }.to_f64()?))
+            };
+            let values = heads.iter().filter(|(name, _)| !name.starts_with("pass_")).filter_map(own).collect();
+            for (name, values) in evaluate_quant(&stage, &values).map_err(|why| nan_error(&why, row))? {
+                found.entry(name).or_default().extend(values);
+            }
+        }
+        let mut values: BTreeMap<String, TensorValue> =
+            heads.into_iter().filter(|(name, _)| name.starts_with("pass_")).collect();
+        values.extend(found.into_iter().map(|(name, data)| {
+            let shape = vec![count, data.len() / count.max(1)];
+            (name, TensorValue { shape, data: Data::F64(data) })
+        }));
+        evaluate(&self.tail, &values)
     }
 
     /// Decodes decrypted results, rows x results x slots on the torus, to the model's outputs by name.

@@ -336,6 +336,7 @@ impl<'a> Importer<'a> {
             ("onnx.brevitas" | "qonnx.custom_op.general" | "finn.custom_op.general", op) => {
                 quantized::qonnx(&mut cx, op)
             }
+            ("com.microsoft", op) if quantized::is_onnxruntimes(op) => quantized::onnxruntimes(&mut cx, op),
             (domain, op) => Err(Fail::unsupported(format!(
                 "`{op}` of the custom domain `{domain}`; export the model with standard operations"
             ))),

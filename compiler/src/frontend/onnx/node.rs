@@ -81,6 +81,12 @@ impl NodeCx<'_, '_> {
             && graph.output.iter().all(|output| output.name != *name)
     }
 
+    /// Whether the node's first output is one of the model's.
+    pub(super) fn is_output(&self) -> bool {
+        let outputs = &self.importer.proto.output;
+        self.proto.output.first().is_some_and(|name| outputs.iter().any(|output| output.name == *name))
+    }
+
     /// Whether an operand holds the number of rows.
     pub(super) fn holds_batch(&self, position: usize) -> bool {
         self.optional(position).is_some_and(|id| self.importer.holds_batch_size(id))

@@ -4,7 +4,7 @@ use super::matrix::matrix_product;
 use super::node::{Converted, Fail, NodeCx};
 use super::window;
 use tacit_ir::graph::ValueId;
-use tacit_ir::stage::tensor::{BinaryKind, Dim, Element, TensorOp, UnaryKind};
+use tacit_ir::stage::tensor::{BinaryKind, Dim, Element, PoolKind, ReduceKind, TensorOp, UnaryKind};
 
 /// Converts the node if its operation belongs here.
 pub(super) fn convert(cx: &mut NodeCx<'_, '_>, op: &str) -> Converted<bool> {
@@ -39,6 +39,95 @@ pub(super) fn convert(cx: &mut NodeCx<'_, '_>, op: &str) -> Converted<bool> {
         _ => return Ok(false),
     }
     Ok(true)
+}
+
+/// Operations that onnxruntime's quantizer adds to the standard ones.
+const ONNXRUNTIMES: [&str; 10] = [
+    "QGemm",
+    "QLinearAdd",
+    "QLinearMul",
+    "QLinearSigmoid",
+    "QLinearLeakyRelu",
+    "QLinearAveragePool",
+    "QLinearGlobalAveragePool",
+    "QLinearConcat",
+    "QuantizeLinear",
+    "DequantizeLinear",
+];
+
+/// Whether an operation of the domain `com.microsoft` is known.
+pub(super) fn is_onnxruntimes(op: &str) -> bool {
+    ONNXRUNTIMES.contains(&op)
+}
+
+/// onnxruntime's own operations on quantized values: dequantized, computed, quantized.
+pub(super) fn onnxruntimes(cx: &mut NodeCx<'_, '_>, op: &str) -> Converted<()> {
+    let one = |cx: &mut NodeCx<'_, '_>, at: usize| dequantize(cx, (at, at + 1, at + 2), 0);
+    let (value, out) = match op {
+        "QuantizeLinear" | "DequantizeLinear" => return convert(cx, op).map(|_| ()),
+        "QGemm" => return qgemm(cx),
+        "QLinearAdd" | "QLinearMul" => {
+            let kind = if op == "QLinearAdd" { BinaryKind::Add } else { BinaryKind::Mul };
+            let (a, b) = (one(cx, 0)?, one(cx, 3)?);
+            (cx.binary(kind, a, b)?, 6)
+        }
+        "QLinearConcat" => {
+            let mut parts = Vec::new();
+            for at in (2..cx.proto.input.len()).step_by(3) {
+                parts.push(one(cx, at)?);
+            }
+            let first = parts.first().copied().ok_or_else(|| Fail::attribute("nothing to join"))?;
+            let axis = cx.axis(cx.int("axis")?.ok_or_else(|| Fail::attribute("`axis` is missing"))?, first)?;
+            (cx.push(TensorOp::Concat { axis }, parts)?, 0)
+        }
+        _ => {
+            if cx.flag("channels_last", false)? {
+                return Err(Fail::unsupported("`channels_last`; quantize with the channels first"));
+            }
+            let x = one(cx, 0)?;
+            let value = match op {
+                "QLinearSigmoid" => cx.unary(UnaryKind::Sigmoid, x)?,
+                "QLinearLeakyRelu" => {
+                    let slope = f64::from(cx.float("alpha")?.unwrap_or(0.01));
+                    let scaled = cx.with_constant(BinaryKind::Mul, x, &[slope])?;
+                    let negative = cx.with_constant(BinaryKind::Less, x, &[0.0])?;
+                    cx.push(TensorOp::Where {}, vec![negative, scaled, x])?
+                }
+                "QLinearAveragePool" => window::pool_of(cx, x, PoolKind::Average)?,
+                _ => {
+                    let axes: Vec<usize> = (2..cx.ty(x).shape.len()).collect();
+                    cx.reduce(ReduceKind::Mean, &axes, x)?
+                }
+            };
+            (value, 3)
+        }
+    };
+    let id = quantize(cx, value, (out, out + 1), 0)?;
+    cx.define(id);
+    Ok(())
+}
+
+/// `alpha * a_scale * b_scale * ((a - a_zero) (b - b_zero) + c)`, quantized where there is a scale for it.
+fn qgemm(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
+    let (mut a, mut b) = (centred_rows(cx, 0, 2)?, centred(cx, 3, 5, if cx.flag("transB", false)? { 0 } else { 1 })?);
+    if cx.flag("transA", false)? {
+        a = cx.transpose(a, vec![1, 0])?;
+    }
+    if cx.flag("transB", false)? {
+        b = cx.transpose(b, vec![1, 0])?;
+    }
+    let mut sum = matrix_product(cx, a, b)?;
+    if let Some(c) = cx.optional(6) {
+        let c = cx.cast(c, Element::F64)?;
+        sum = cx.binary(BinaryKind::Add, sum, c)?;
+    }
+    let alpha = f64::from(cx.float("alpha")?.unwrap_or(1.0));
+    let first = cx.operand(1)?;
+    let scales = [cx.with_constant(BinaryKind::Mul, first, &[alpha])?, cx.operand(4)?];
+    let id =
+        if cx.optional(7).is_some() { requantize(cx, sum, scales, (7, 8), 1)? } else { scaled(cx, sum, scales, 1)? };
+    cx.define(id);
+    Ok(())
 }
 
 /// Brevitas' and QONNX' operations: quantized values, not integers, come out.
@@ -188,13 +277,17 @@ fn requantize(
     out: (usize, usize),
     axis: usize,
 ) -> Converted<ValueId> {
+    let scaled = scaled(cx, sum, factors, axis)?;
+    quantize(cx, scaled, out, axis)
+}
+
+/// The sum times the quotient of scales, in floats.
+fn scaled(cx: &mut NodeCx<'_, '_>, sum: ValueId, [a, b]: [ValueId; 2], axis: usize) -> Converted<ValueId> {
     let rank = cx.ty(sum).shape.len();
-    let [a, b] = factors;
     let factor = cx.binary(BinaryKind::Mul, a, b)?;
     let factor = cx.along_axis(factor, axis, rank)?;
     let sum = cx.cast(sum, Element::F32)?;
-    let scaled = cx.binary(BinaryKind::Mul, sum, factor)?;
-    quantize(cx, scaled, out, axis)
+    cx.binary(BinaryKind::Mul, sum, factor)
 }
 
 fn qlinear_conv(cx: &mut NodeCx<'_, '_>) -> Converted<()> {

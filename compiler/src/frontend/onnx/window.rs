@@ -209,7 +209,22 @@ fn spread(cx: &mut NodeCx<'_, '_>, x: ValueId, sizes: &[usize], strides: &[usize
 }
 
 fn pool(cx: &mut NodeCx<'_, '_>, kind: PoolKind) -> Converted<()> {
-    let x = cx.operand(0)?;
+    let mut x = cx.operand(0)?;
+    // The largest of quantized integers; floats hold them exactly, and what reads them takes floats.
+    let integers = kind == PoolKind::Max && cx.ty(x).element == Element::I64;
+    if integers {
+        x = cx.cast(x, Element::F32)?;
+    }
+    let mut id = pool_of(cx, x, kind)?;
+    if integers && cx.is_output() {
+        id = cx.cast(id, Element::I64)?;
+    }
+    cx.define(id);
+    Ok(())
+}
+
+/// The node's pooling of a value.
+pub(super) fn pool_of(cx: &mut NodeCx<'_, '_>, x: ValueId, kind: PoolKind) -> Converted<ValueId> {
     let sizes = spatial(cx, x)?;
     let kernel = sizes_attribute(cx, "kernel_shape", sizes.len(), 1)?;
     let (strides, dilations, pads) = geometry(cx, &sizes, &kernel)?;
@@ -219,7 +234,7 @@ fn pool(cx: &mut NodeCx<'_, '_>, kind: PoolKind) -> Converted<()> {
     let ceil = cx.flag("ceil_mode", false)?;
     let count_pads = cx.flag("count_include_pad", false)?;
     let window = PoolWindow { kernel, strides, dilations, pads, ceil };
-    cx.single(TensorOp::Pool { kind, window, count_pads }, vec![x])
+    cx.push(TensorOp::Pool { kind, window, count_pads }, vec![x])
 }
 
 fn global(cx: &mut NodeCx<'_, '_>, kind: ReduceKind) -> Converted<()> {
