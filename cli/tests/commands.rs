@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
+use tacit_ir::params::BLOCK_KEY_ESTIMATES;
 
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/iris_decision_tree");
 
@@ -123,7 +124,22 @@ fn a_network_goes_through_its_files() {
     let (model, rows) = (format!("{example}/model.onnx"), format!("{example}/calibration.npy"));
     let bits = ["--set", "input-bits=3", "--set", "weight-bits=3", "--set", "noise-share=0.35"];
     ok(at, &[&["compile", &model, "--calibration", &rows, "-o", "m.tacit"][..], &bits].concat());
-    assert!(ok(at, &["inspect", "m.tacit"]).contains("parameters are limited by the noise at"));
+    let card = ok(at, &["inspect", "m.tacit"]);
+    assert!(card.contains("parameters are limited by the noise at"));
+    // The estimate of the small key is that of the table, in all three forms.
+    let layout: serde_json::Value = serde_json::from_str(&ok(at, &["inspect", "m.tacit", "--json"])).unwrap();
+    ok(at, &["inspect", "m.tacit", "--report", "m.html"]);
+    let page = std::fs::read_to_string(at.join("m.html")).unwrap();
+    let keys = layout["partitions"].as_array().unwrap();
+    assert!(!keys.is_empty());
+    for key in keys {
+        let dimension = key["lwe_dimension"].as_u64().unwrap();
+        let row = BLOCK_KEY_ESTIMATES.iter().find(|row| u64::from(row.0) == dimension).unwrap();
+        assert_eq!(key["estimated_bits"].as_f64(), Some(row.1.min(row.2)));
+        let bits = format!("{:.1} bits of security", row.1.min(row.2));
+        assert!(card.contains(&format!("n={dimension} noise")) && card.contains(&bits), "{card}");
+        assert!(page.contains(&format!("<td>{bits}</td>")));
+    }
     ok(at, &["predict", "m.tacit", "--mode", "clear", "--input", &rows, "-o", "y.npz"]);
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tacit_ir::artifact::{Artifact, v1};
 use tacit_ir::cost::CostProfile;
 use tacit_ir::diag::{Code, Diagnostic, Result};
-use tacit_ir::params::{BootstrapParams, GadgetParams};
+use tacit_ir::params::{BootstrapParams, GadgetParams, LweParams};
 
 pub(super) fn run(args: &Inspect) -> Result<()> {
     if args.toml {
@@ -97,12 +97,18 @@ fn partition(params: &BootstrapParams) -> Value {
         "lwe_dimension": params.lwe.dimension,
         "log2_std": params.lwe.log2_std,
         "key_block": params.lwe.block,
+        "estimated_bits": params.lwe.estimated_bits(),
         "base_log": params.gadget.base_log,
         "levels": params.gadget.levels,
         "keyswitch_base_log": params.keyswitch.map(|gadget| gadget.base_log),
         "keyswitch_levels": params.keyswitch.map(|gadget| gadget.levels),
         "inputs": params.small_dimension > 0,
     })
+}
+
+/// What the security of a small key is known to be.
+pub(super) fn security(key: &LweParams) -> String {
+    key.estimated_bits().map_or("132-bit curve".to_owned(), |bits| format!("{bits:.1} bits of security"))
 }
 
 /// One thread's predicted time for a row.
@@ -129,10 +135,11 @@ pub(super) fn text(artifact: &Artifact) -> Result<String> {
         let gadget = |g: &GadgetParams| format!("base 2^{} level {}", g.base_log, g.levels);
         let count = bootstraps.as_ref().map_or(String::new(), |counts| format!("{} bootstraps with ", counts[at]));
         lines.push(format!(
-            "partition {at}  {count}n={} noise 2^{:.2}, key in blocks of {} with at most one 1, {}, keyswitch {}",
+            "partition {at}  {count}n={} noise 2^{:.2}, key in blocks of {} with at most one 1, {}, {}, keyswitch {}",
             params.lwe.dimension,
             params.lwe.log2_std,
             params.lwe.block,
+            security(&params.lwe),
             gadget(&params.gadget),
             params.keyswitch.as_ref().map_or("none".to_owned(), gadget),
         ));

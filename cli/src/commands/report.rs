@@ -1,6 +1,6 @@
 //! `tacit inspect --report`: everything known of an artifact as one HTML page that loads nothing from elsewhere.
 
-use super::inspect::predicted_run_ms;
+use super::inspect::{predicted_run_ms, security};
 use askama::Template;
 use std::collections::BTreeMap;
 use tacit_compiler::passes::{Ir, parse_ir};
@@ -8,6 +8,7 @@ use tacit_ir::artifact::{Artifact, Decoder, RawGraph, Scale, v1};
 use tacit_ir::attr::OpSet;
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::noise;
+use tacit_ir::params::LweParams;
 use tacit_ir::plan::PlanCounts;
 use tacit_ir::stage::circuit::CircuitOp;
 
@@ -76,6 +77,7 @@ struct SmallKey {
     block: u32,
     log2_std: String,
     curve: String,
+    security: String,
 }
 
 /// The page of a whole artifact, whose file has this many bytes.
@@ -127,7 +129,8 @@ pub(super) fn html(artifact: &Artifact, file_bytes: u64) -> Result<String> {
                     dimension: params.lwe.dimension,
                     block: params.lwe.block,
                     log2_std: format!("{:.4}", params.lwe.log2_std),
-                    curve: format!("{:.4}", tacit_ir::params::minimal_log2_std(f64::from(params.lwe.dimension))),
+                    curve: format!("{:.4}", LweParams::secure(params.lwe.dimension, params.lwe.block).log2_std),
+                    security: security(&params.lwe),
                 })
                 .collect(),
         },
