@@ -6,6 +6,7 @@
 
 pub(crate) mod calibrate;
 mod function;
+pub(crate) mod heads;
 pub(crate) mod quantize;
 mod rounding;
 mod rows;
@@ -14,8 +15,9 @@ mod simplify;
 pub(crate) mod trace;
 
 pub(crate) use rows::Row;
-pub(crate) use trace::{Activation, trace};
+pub(crate) use trace::{Activation, Output, trace};
 
+use crate::options::HeadRule;
 use calibrate::Trace;
 use simplify::Removed;
 use std::collections::BTreeMap;
@@ -24,15 +26,17 @@ use tacit_ir::graph::{Graph, ValueId};
 use tacit_ir::stage::tensor::{Tensor, TensorOp};
 use trace::Network;
 
-/// A float graph as a network without needless tables, its values on the calibration rows, and what was left out.
+/// A float graph as a network without needless tables, its values on the calibration rows, and what was left out; positions
+/// of greatest values by this rule.
 ///
 /// # Errors
 /// Those of [`trace`] and of [`calibrate::run`].
 pub(crate) fn prepare(
     graph: &Graph<Tensor>,
     calibration: &BTreeMap<String, Vec<Vec<f64>>>,
+    head: HeadRule,
 ) -> Result<(Network, Trace, Removed)> {
-    let whole = trace(graph)?;
+    let whole = trace(graph, head)?;
     let (network, removed) = simplify::simplify(&whole, &calibrate::run(&whole, calibration)?)?;
     let trace = calibrate::run(&network, calibration)?;
     Ok((network, trace, removed))

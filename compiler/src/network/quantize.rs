@@ -9,7 +9,7 @@
 use super::calibrate::Trace;
 use super::rounding::{Atom, Column, round};
 use super::trace::Network;
-use super::{Activation, Row};
+use super::{Activation, Output, Row};
 use crate::options::{Options, RangeRule, RegimeRule};
 use crate::passes::PassCx;
 use std::collections::{BTreeMap, HashMap};
@@ -48,6 +48,8 @@ struct Matrix {
     ranges: Vec<(i64, i64)>,
     /// Median over rows of the standard deviation of the sum on the calibration rows.
     spread: f64,
+    /// Whether the integers are those of the rows, nothing rounded.
+    exact: bool,
 }
 
 struct Quantizer<'a> {
@@ -88,19 +90,16 @@ pub(crate) fn quantize(name: &str, network: &Network, trace: &Trace, cx: &mut Pa
             layer.rows.len() as u64,
         );
     }
-    for (name, rows) in &network.outputs {
-        let (matrix, operands) = quantizer.matrix(rows, cx.options.weight_bits())?;
-        let Matrix { start, column, weight, step, offset, ranges: _, spread } = matrix;
+    for Output { name, rows, exact } in &network.outputs {
+        let (matrix, operands) = quantizer.matrix(rows, cx.options.weight_bits(), *exact)?;
+        let Matrix { start, column, weight, step, offset, ranges: _, spread, exact } = matrix;
         let sums = quantizer.push(
-            QuantOp::Affine { start, column, weight, spread },
+            QuantOp::Affine { start, column, weight, spread, exact: exact.then_some(true) },
             operands,
             &Loc::Pass("lower-to-quant"),
         )?;
-        let value = quantizer.push(
-            QuantOp::Dequantize { step, offset, exact: false },
-            vec![sums],
-            &Loc::Pass("lower-to-quant"),
-        )?;
+        let value =
+            quantizer.push(QuantOp::Dequantize { step, offset, exact }, vec![sums], &Loc::Pass("lower-to-quant"))?;
         quantizer.quant.output(name.clone(), value);
     }
     Ok(quantizer.quant)
@@ -170,7 +169,8 @@ impl Quantizer<'_> {
     fn inputs(&mut self) -> Result<()> {
         let network = self.network;
         let mut used = vec![false; network.inputs.len()];
-        let rows = network.layers.iter().flat_map(|layer| &layer.rows).chain(network.outputs.iter().flat_map(|o| &o.1));
+        let rows =
+            network.layers.iter().flat_map(|layer| &layer.rows).chain(network.outputs.iter().flat_map(|o| &o.rows));
         for &(atom, _) in rows.flat_map(|row| &row.terms) {
             if let Some(used) = used.get_mut(atom as usize) {
                 *used = true;
@@ -237,8 +237,9 @@ impl Quantizer<'_> {
         }
     }
 
-    /// Integer weights for affine maps of already quantized atoms, and the values they read.
-    fn matrix(&self, rows: &[Row], weight_bits: u32) -> Result<(Matrix, Vec<ValueId>)> {
+    /// Integer weights for affine maps of already quantized atoms, and the values they read. Exact maps keep their weights
+    /// where the atoms' integers have whole steps.
+    fn matrix(&self, rows: &[Row], weight_bits: u32, exact: bool) -> Result<(Matrix, Vec<ValueId>)> {
         // Operands in order, and where each one's elements begin.
         let mut operands: BTreeMap<ValueId, u32> = BTreeMap::new();
         for &(atom, _) in rows.iter().flat_map(|row| &row.terms) {
@@ -279,7 +280,9 @@ impl Quantizer<'_> {
         let layer_largest = spans.iter().fold(0.0f64, |a, b| a.max(b.1));
         // The widest sum of the layer when every row uses all bits.
         let widest = spans.iter().filter(|s| s.1 > 0.0).fold(0.0f64, |a, (_, largest, span)| a.max(span / largest));
-        let mut out = Matrix { start: vec![0], ..Matrix::default() };
+        let whole = |weights: &[f64]| weights.iter().all(|w| (w - w.round()).abs() < 1e-9 && w.abs() < 1e6);
+        let exact = exact && spans.iter().all(|(weights, ..)| whole(weights));
+        let mut out = Matrix { start: vec![0], exact, ..Matrix::default() };
         let mut deviations: Vec<f64> = Vec::with_capacity(rows.len());
         // What is read.
         let mut atoms: BTreeMap<u32, Atom> = BTreeMap::new();
@@ -287,7 +290,7 @@ impl Quantizer<'_> {
             atoms.entry(atom).or_insert_with(|| self.on_calibration(atom));
         }
         for (row, (weights, largest, span)) in rows.iter().zip(spans) {
-            let unit = if largest == 0.0 {
+            let unit = if largest == 0.0 || exact {
                 1.0
             } else if let Some(steps) = natural_steps(&weights, largest, most) {
                 largest / steps
@@ -304,7 +307,13 @@ impl Quantizer<'_> {
                 .collect();
             let target: Vec<f64> = self.trace.atoms.iter().map(|atoms| row.value(atoms) / unit).collect();
             deviations.push(deviation(&target));
-            let (rounded, constant) = round(&columns, &target, (largest / unit).ceil() as i64);
+            let (rounded, constant) = if exact {
+                let at_zero = |&(atom, weight): &(u32, f64)| weight * self.grids[atom as usize].offset;
+                let constant = row.constant + row.terms.iter().map(at_zero).sum::<f64>();
+                (weights.iter().map(|weight| weight.round() as i64).collect(), constant)
+            } else {
+                round(&columns, &target, (largest / unit).ceil() as i64)
+            };
             let offset = constant * unit;
             let mut range = (0i64, 0i64);
             for (&(atom, _), integer) in row.terms.iter().zip(rounded) {
@@ -346,7 +355,7 @@ impl Quantizer<'_> {
             Regime::Rotate => ROTATED_WEIGHT_BITS,
             Regime::Bootstrap => self.options.weight_bits(),
         };
-        let (matrix, operands) = self.matrix(&layer.rows, weight_bits)?;
+        let (matrix, operands) = self.matrix(&layer.rows, weight_bits, layer.exact)?;
         let strides: Vec<f64> =
             matrix.ranges.iter().map(|(low, high)| ((high - low) as f64 / (ENTRIES - 1) as f64).max(1e-9)).collect();
         // The float argument of each entry, element by element.
@@ -389,9 +398,10 @@ impl Quantizer<'_> {
             });
             table.push(at);
         }
-        let Matrix { start, column, weight, step: _, offset: _, ranges, spread } = matrix;
+        let Matrix { start, column, weight, step: _, offset: _, ranges, spread, exact } = matrix;
         let low = ranges.iter().map(|range| range.0).collect();
-        let sums = self.push(QuantOp::Affine { start, column, weight, spread }, operands, &layer.loc)?;
+        let op = QuantOp::Affine { start, column, weight, spread, exact: exact.then_some(true) };
+        let sums = self.push(op, operands, &layer.loc)?;
         let op = QuantOp::Lookup { regime, low, stride: strides, tables: tables.into(), table };
         let value = self.push(op, vec![sums], &layer.loc)?;
         for element in 0..layer.rows.len() {

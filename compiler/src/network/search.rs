@@ -5,7 +5,7 @@
 //! against the float network, until one is accurate enough.
 
 use crate::emit::emit;
-use crate::options::Options;
+use crate::options::{HeadRule, Options};
 use crate::passes::{DriverOptions, Ir, PIPELINE, PassCx, run_passes};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
@@ -13,14 +13,14 @@ use rand_distr::StandardNormal;
 use std::collections::BTreeMap;
 use tacit_ir::artifact::{ClientSpec, Encoder, Scale, encode};
 use tacit_ir::diag::{Code, Diagnostic, Result};
-use tacit_ir::graph::Graph;
+use tacit_ir::graph::{Graph, ValueId};
 use tacit_ir::interp::integer::encode_codes;
 use tacit_ir::interp::network::Messages;
 use tacit_ir::interp::plan::simulate;
 use tacit_ir::interp::tensor::{TensorValue, evaluate};
 use tacit_ir::plan::Plan;
 use tacit_ir::stage::quant::CodedFeature;
-use tacit_ir::stage::tensor::{Tensor, TensorOp};
+use tacit_ir::stage::tensor::{Dim, Element, Tensor, TensorOp};
 
 const INPUT_BITS: [u32; 4] = [3, 4, 6, 8];
 const WEIGHT_BITS: [u32; 3] = [3, 4, 6];
@@ -53,40 +53,55 @@ pub(crate) fn search(body: &Graph<Tensor>, rows: &Rows, options: &Options) -> Re
     if !super::is_network(body) {
         return Ok(None);
     }
-    if options.input_bits.is_some() && options.weight_bits.is_some() && options.noise_share.is_some() {
+    let head_is_open = options.head.is_none() && super::heads::widest(body) > 2;
+    if options.input_bits.is_some() && options.weight_bits.is_some() && options.noise_share.is_some() && !head_is_open {
         return Ok(None);
     }
     let mut candidates = Vec::new();
     let mut refused = None;
     // All passes but those before the integer stage and those that choose parameters.
     let (from, last) = (place("prune-paths"), place("choose-parameters"));
-    let (network, trace, _) = super::prepare(body, rows)?;
-    for &weight_bits in &choices(options.weight_bits, &WEIGHT_BITS) {
-        for &input_bits in &choices(options.input_bits, &INPUT_BITS) {
-            let own = Options { input_bits: Some(input_bits), weight_bits: Some(weight_bits), ..options.clone() };
-            let mut cx = PassCx::new(&own, rows);
-            let quant = Ir::Quant(super::quantize::quantize(body.name(), &network, &trace, &mut cx)?);
-            let (lowered, _) = run_passes(quant, &PIPELINE[from..last], &mut cx, &DriverOptions::default())?;
-            for &share in &choices(options.noise_share, &NOISE_SHARES) {
-                let own = Options { noise_share: Some(share), ..own.clone() };
-                match candidate(lowered.clone(), rows, own) {
-                    Ok(candidate) => candidates.push(candidate),
-                    // Other errors are the same for all.
-                    Err(why) if why.code == Code::NoParameters => refused = Some(why),
-                    Err(why) => return Err(why),
+    // Of two values the one comparison is all that either rule makes.
+    let heads = match options.head {
+        None if head_is_open => vec![HeadRule::Pairs, HeadRule::Tournament],
+        rule => vec![rule.unwrap_or(options.head())],
+    };
+    for head in heads {
+        let (network, trace, _) = super::prepare(body, rows, head)?;
+        for &weight_bits in &choices(options.weight_bits, &WEIGHT_BITS) {
+            for &input_bits in &choices(options.input_bits, &INPUT_BITS) {
+                let (input_bits, weight_bits) = (Some(input_bits), Some(weight_bits));
+                let own = Options { input_bits, weight_bits, head: Some(head), ..options.clone() };
+                let mut cx = PassCx::new(&own, rows);
+                let quant = Ir::Quant(super::quantize::quantize(body.name(), &network, &trace, &mut cx)?);
+                let (lowered, _) = run_passes(quant, &PIPELINE[from..last], &mut cx, &DriverOptions::default())?;
+                for &share in &choices(options.noise_share, &NOISE_SHARES) {
+                    let own = Options { noise_share: Some(share), ..own.clone() };
+                    match candidate(lowered.clone(), rows, own) {
+                        Ok(candidate) => candidates.push(candidate),
+                        // Other errors are the same for all.
+                        Err(why) if why.code == Code::NoParameters => refused = Some(why),
+                        Err(why) => return Err(why),
+                    }
                 }
             }
         }
     }
     candidates.sort_by(|a, b| a.predicted_us.total_cmp(&b.predicted_us));
     let float = float_outputs(body, rows)?;
+    let judged: Vec<Judged> = body.outputs().iter().map(|(_, id)| Judged::of(body, *id)).collect();
     let mut best: Option<(f64, Candidate)> = None;
     for candidate in candidates {
-        let loss = loss(&candidate, rows, &float)?;
+        let loss = loss(&candidate, rows, &float, &judged)?;
         if loss <= options.max_accuracy_loss {
             let Options { input_bits, weight_bits, noise_share, .. } = &candidate.options;
+            let rule = match candidate.options.head {
+                Some(HeadRule::Pairs) if head_is_open => "; positions by comparing all pairs",
+                Some(HeadRule::Tournament) if head_is_open => "; positions by a tournament",
+                _ => "",
+            };
             let note = format!(
-                "{} bits for inputs, {} for weights, noise up to {} of an activation's deviation: predicted {:.0} ms on one core, {:.2} % loss on {} simulated calibration rows",
+                "{} bits for inputs, {} for weights, noise up to {} of an activation's deviation: predicted {:.0} ms on one core, {:.2} % loss on {} simulated calibration rows{rule}",
                 input_bits.unwrap_or(0),
                 weight_bits.unwrap_or(0),
                 noise_share.unwrap_or(0.0),
@@ -157,8 +172,33 @@ fn float_outputs(body: &Graph<Tensor>, rows: &Rows) -> Result<Vec<Vec<Vec<f64>>>
     Ok(outputs.values().map(split).collect())
 }
 
-/// The share of rows whose greatest output is another; of single outputs, the error's deviation over the output's.
-fn loss(candidate: &Candidate, rows: &Rows, float: &[Vec<Vec<f64>>]) -> Result<f64> {
+/// How the outputs of a row are compared with the float model's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Judged {
+    /// Scores: the share of rows whose greatest is another.
+    Greatest,
+    /// Whole numbers: the share of rows with another one.
+    Whole,
+    /// Values: the error's deviation over the value's.
+    Values,
+}
+
+impl Judged {
+    fn of(body: &Graph<Tensor>, output: ValueId) -> Judged {
+        let node = body.node(output);
+        let single = node.ty.shape.iter().all(|dim| matches!(dim, Dim::Batch | Dim::Fixed(1)));
+        match (&node.op, node.ty.element) {
+            (_, Element::I64 | Element::Bool) => Judged::Whole,
+            // In order already.
+            (TensorOp::TopK { .. }, _) => Judged::Values,
+            _ if single => Judged::Values,
+            _ => Judged::Greatest,
+        }
+    }
+}
+
+/// The loss of the worst output.
+fn loss(candidate: &Candidate, rows: &Rows, float: &[Vec<Vec<f64>>], judged: &[Judged]) -> Result<f64> {
     let count = float.first().map_or(0, Vec::len);
     let features = candidate.client.features()?;
     // The same draws for every candidate and every compilation: artifacts are reproducible.
@@ -173,15 +213,21 @@ fn loss(candidate: &Candidate, rows: &Rows, float: &[Vec<Vec<f64>>]) -> Result<f
             found.push(encode::reals(decoder, unit, values).collect());
         }
     }
-    let each = found.iter().zip(float).map(|(found, float)| output_loss(found, float));
+    let each = found.iter().zip(float).zip(judged).map(|((found, float), judged)| output_loss(found, float, *judged));
     Ok(each.fold(0.0, f64::max))
 }
 
-fn output_loss(found: &[Vec<f64>], float: &[Vec<f64>]) -> f64 {
+fn output_loss(found: &[Vec<f64>], float: &[Vec<f64>], judged: Judged) -> f64 {
     let rows = float.len().max(1) as f64;
-    if float.iter().any(|row| row.len() > 1) {
-        let best = |row: &[f64]| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]));
-        return found.iter().zip(float).filter(|(a, b)| best(a) != best(b)).count() as f64 / rows;
+    let best = |row: &[f64]| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]));
+    let whole = |row: &[f64]| row.iter().map(|x| x.round() as i64).collect::<Vec<_>>();
+    let other = match judged {
+        Judged::Greatest => Some(found.iter().zip(float).filter(|(a, b)| best(a) != best(b)).count()),
+        Judged::Whole => Some(found.iter().zip(float).filter(|(a, b)| whole(a) != whole(b)).count()),
+        Judged::Values => None,
+    };
+    if let Some(other) = other {
+        return other as f64 / rows;
     }
     let mean = float.iter().flatten().sum::<f64>() / rows;
     let variance = float.iter().flatten().map(|x| (x - mean).powi(2)).sum::<f64>();
