@@ -16,7 +16,9 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Compile an ONNX model to an encrypted circuit.
-    #[command(after_help = "Example: tacit compile model.onnx -o model.tacit")]
+    #[command(
+        after_help = "Examples: tacit compile model.onnx -o model.tacit; tacit compile model.onnx --calibration rows.npy --encrypt-head -o model.tacit"
+    )]
     Compile(Compile),
     /// Predict on this machine: encode, encrypt, evaluate, decrypt, decode.
     #[command(after_help = "Example: tacit predict model.tacit --input x_test.npy --mode encrypted -o y.npz")]
@@ -105,6 +107,10 @@ pub struct Compile {
     /// A compile option, such as precision-bits=10; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Find labels (ArgMax, TopK, a classifier's label) on the server, so that the client learns no scores; as
+    /// --set encrypt-head=true.
+    #[arg(long)]
+    pub encrypt_head: bool,
     /// Print what was chosen as JSON.
     #[arg(long)]
     pub json: bool,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use tacit_ir::attr::OpSet;
 use tacit_ir::diag::{Diagnostic, Result};
 use tacit_ir::graph::{Graph, ValueId};
-use tacit_ir::stage::tensor::{Tensor, TensorOp};
+use tacit_ir::stage::tensor::{Tensor, TensorOp, TensorType};
 
 /// Copies the part of a graph that a value needs.
 pub(crate) struct Copier<'a> {
@@ -21,6 +21,11 @@ impl<'a> Copier<'a> {
     /// Puts an input in a value's place.
     pub(crate) fn provide(&mut self, id: ValueId, input: TensorOp) -> Result<()> {
         let ty = self.old.node(id).ty.clone();
+        self.provide_as(id, input, ty)
+    }
+
+    /// Puts an input of another type in a value's place.
+    pub(crate) fn provide_as(&mut self, id: ValueId, input: TensorOp, ty: TensorType) -> Result<()> {
         let new = self.new.push(input, vec![], Some(ty), self.old.loc(id).clone()).map_err(Diagnostic::internal)?;
         self.map.insert(id, new);
         Ok(())

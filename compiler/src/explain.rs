@@ -3,7 +3,7 @@
 use crate::network::{self, trace};
 use crate::options::Options;
 use crate::passes::{self, DriverOptions, Ir, PIPELINE, PassCx, run_passes};
-use crate::{calibration_rows, prepared};
+use crate::{Prepared, calibration_rows, prepared};
 use std::collections::BTreeMap;
 use tacit_ir::attr::OpSet;
 use tacit_ir::cost::CostProfile;
@@ -41,7 +41,7 @@ pub fn explain(
     calibration: &BTreeMap<String, TensorValue>,
 ) -> Result<Vec<Line>> {
     let all: Vec<(String, String)> = operations(&model).collect();
-    let (_, roles) = prepared(model, options)?;
+    let Prepared { roles, .. } = prepared(model, options)?;
     let clear = |graph: &Graph<Tensor>, how: &str| -> Vec<Line> {
         operations(graph).map(|(place, op)| Line { place, op, how: how.to_owned(), cost_us: None }).collect()
     };
@@ -50,7 +50,7 @@ pub fn explain(
     let rows = calibration_rows(&roles.head, calibration)?;
     let mut found: BTreeMap<String, (Vec<String>, f64)> = BTreeMap::new();
     if is_network && rows.is_empty() {
-        for layer in &trace(&roles.body)?.layers {
+        for layer in &trace(&roles.body, options.head())?.layers {
             let entry = found.entry(layer.loc.to_string()).or_default();
             entry.0.push(format!("{} look-ups", layer.rows.len()));
         }

@@ -60,7 +60,7 @@ fn compile_here(
     driver: &DriverOptions,
 ) -> Result<Compiled> {
     let name = model.name().to_owned();
-    let (model, roles) = prepared(model, options)?;
+    let Prepared { model, roles, notes } = prepared(model, options)?;
     let rows = calibration_rows(&roles.head, calibration)?;
     let kept = network::Kept::of(&roles.head, options)?;
     let found = network::search::search(&roles.body, &rows, options, &kept)?;
@@ -80,8 +80,8 @@ fn compile_here(
     let (client, plan) = emit::emit(&circuit, &roles.head, &roles.tail, options.failure_bits)?;
     tacit_ir::interp::plan::check(&plan, &client.layout)
         .map_err(|why| Diagnostic::internal(format!("the emitted plan does not check: {}", why.message)))?;
-    let mut notes: Vec<String> =
-        roles.clear_maps.iter().map(|map| format!("{map} runs on the client, in clear, before the trees")).collect();
+    let mut notes = notes;
+    notes.extend(roles.clear_maps.iter().map(|map| format!("{map} runs on the client, in clear, before the trees")));
     notes.extend(found.map(|found| found.note));
     notes.extend(passes.iter().flat_map(|pass| pass.notes.iter().cloned()));
     let counters = |pass: &PassReport| pass.counters.iter().map(|(what, count)| ((*what).to_owned(), *count)).collect();
@@ -94,17 +94,26 @@ fn compile_here(
     Ok(Compiled { artifact: Artifact::new(client, plan, report, text)?, passes })
 }
 
-/// The model as it is split, and its roles.
-fn prepared(model: Graph<Tensor>, options: &Options) -> Result<(Graph<Tensor>, Roles)> {
+/// A model as it is split.
+struct Prepared {
+    model: Graph<Tensor>,
+    roles: Roles,
+    /// Of the passes so far.
+    notes: Vec<String>,
+}
+
+fn prepared(model: Graph<Tensor>, options: &Options) -> Result<Prepared> {
     let no_rows = BTreeMap::new();
     let mut cx = PassCx::new(options, &no_rows);
     // Maps before the split are composed first, so that a chain of them is one encrypted operation.
-    let (fused, _) = run_passes(Ir::Tensor(model), &["fuse-linear"], &mut cx, &DriverOptions::default())?;
+    let whole = ["fuse-linear", "encrypt-head"];
+    let (fused, passes) = run_passes(Ir::Tensor(model), &whole, &mut cx, &DriverOptions::default())?;
     let Ir::Tensor(model) = fused else {
-        return Err(Diagnostic::internal("fuse-linear left the float stage"));
+        return Err(Diagnostic::internal("a pass over the whole model left the float stage"));
     };
-    let roles = roles::split(&model)?;
-    Ok((model, roles))
+    let roles = roles::split(&model, options.encrypt_head)?;
+    let notes = passes.into_iter().flat_map(|pass| pass.notes).collect();
+    Ok(Prepared { model, roles, notes })
 }
 
 /// Head values of the calibration inputs, row by row.

@@ -38,6 +38,16 @@ pub enum RegimeRule {
     Bootstrap,
 }
 
+/// How the position of a greatest value is found encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeadRule {
+    /// All pairs are compared: many tables, one after the other only two.
+    Pairs,
+    /// Winners are compared: few tables, in as many rounds as a tree has levels, whose errors add up.
+    Tournament,
+}
+
 /// Compile options; each is a key of `--set key=value`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -69,6 +79,11 @@ pub struct Options {
     pub range: RangeRule,
     /// Networks: how activations run; chosen layer by layer when absent.
     pub regime: Option<RegimeRule>,
+    /// Find labels (ArgMax, TopK, the labels of classifiers) on the server: the client learns them and not the scores. Outputs
+    /// that need the scores are left out.
+    pub encrypt_head: bool,
+    /// How the position of a greatest value is found encrypted; the quicker way by prediction when absent.
+    pub head: Option<HeadRule>,
     /// Networks: the largest noise at the argument of an activation, as a share of the argument's standard deviation over
     /// the calibration rows; searched when absent.
     pub noise_share: Option<f64>,
@@ -126,6 +141,10 @@ impl Options {
     pub fn weight_bits(&self) -> u32 {
         self.weight_bits.unwrap_or(6)
     }
+    /// How positions of greatest values are found.
+    pub fn head(&self) -> HeadRule {
+        self.head.unwrap_or(HeadRule::Pairs)
+    }
     /// The tolerated share of noise.
     pub fn noise_share(&self) -> f64 {
         self.noise_share.unwrap_or(0.1)
@@ -148,6 +167,8 @@ impl Default for Options {
             per_channel: true,
             range: RangeRule::MinMax,
             regime: None,
+            encrypt_head: false,
+            head: None,
             noise_share: None,
             partitions: 4,
             max_accuracy_loss: 0.004,

@@ -4,7 +4,7 @@ use crate::copier::Copier;
 use std::collections::BTreeMap;
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::graph::{Graph, ValueId};
-use tacit_ir::stage::tensor::{Tensor, TensorOp};
+use tacit_ir::stage::tensor::{BinaryKind, Tensor, TensorOp};
 
 /// A model split by role. Values cross by name: `head_<n>` into the body, `enc_<n>` out of it, `pass_<n>` around it.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,17 +19,41 @@ pub struct Roles {
     pub clear_maps: Vec<String>,
 }
 
-fn is_model(graph: &Graph<Tensor>, id: ValueId) -> bool {
+/// Whether a value is of an operation that is encrypted for its own sake.
+pub(crate) fn is_model(graph: &Graph<Tensor>, id: ValueId) -> bool {
     let constant = |id: &ValueId| matches!(graph.node(*id).op, TensorOp::Constant { .. });
     matches!(graph.node(id).op, TensorOp::TreeEnsemble { .. } | TensorOp::Linear { .. } | TensorOp::Conv { .. })
         && !graph.node(id).operands.iter().all(constant)
 }
 
-/// Splits a model.
+/// Whether an operation gives away no more than an order of its operand's values: positions, labels, comparisons.
+pub(crate) fn is_head(op: &TensorOp) -> bool {
+    use BinaryKind::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual};
+    matches!(
+        op,
+        TensorOp::ArgMax { .. }
+            | TensorOp::TopK { .. }
+            | TensorOp::BinaryLabel { .. }
+            | TensorOp::Binary { kind: Equal | Greater | GreaterOrEqual | Less | LessOrEqual }
+    )
+}
+
+/// For each value, whether scores can be read from it: it depends on an encrypted operation, and not through heads alone.
+pub(crate) fn scores(graph: &Graph<Tensor>) -> Vec<bool> {
+    let mut scores = vec![false; graph.len()];
+    for id in graph.values() {
+        let node = graph.node(id);
+        let from_scores = node.operands.iter().any(|operand| scores[operand.index()]);
+        scores[id.index()] = is_model(graph, id) || from_scores && !is_head(&node.op);
+    }
+    scores
+}
+
+/// Splits a model; with `encrypt_head` the heads that read scores are encrypted too.
 ///
 /// # Errors
 /// [`Code::NothingToEncrypt`]; [`Code::NeedsBootstrapping`] where a model operation reads the nonlinear output of another.
-pub fn split(graph: &Graph<Tensor>) -> Result<Roles> {
+pub fn split(graph: &Graph<Tensor>, encrypt_head: bool) -> Result<Roles> {
     let models: Vec<ValueId> = graph.values().filter(|&id| is_model(graph, id)).collect();
     if models.is_empty() {
         return Err(Diagnostic::new(Code::NothingToEncrypt, "the model has no tree ensemble and no linear map")
@@ -60,6 +84,12 @@ pub fn split(graph: &Graph<Tensor>) -> Result<Roles> {
                 encrypted[above.index()] = false;
                 clear_maps.push(graph.loc(above).to_string());
             }
+        }
+    }
+    if encrypt_head {
+        let scores = scores(graph);
+        for id in graph.values().filter(|id| is_head(&graph.node(*id).op)) {
+            encrypted[id.index()] |= graph.node(id).operands.iter().any(|operand| scores[operand.index()]);
         }
     }
     // What lies between encrypted operations is encrypted too.

@@ -4,6 +4,7 @@ pub mod command;
 pub mod deployment;
 pub mod double;
 pub mod http;
+pub mod operators;
 pub mod timing;
 pub mod zoo;
 

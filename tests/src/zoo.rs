@@ -61,12 +61,17 @@ impl Case {
 /// Where a file is missing or unreadable.
 pub fn cases() -> Vec<Case> {
     let zoo = Path::new(env!("CARGO_MANIFEST_DIR")).join("zoo");
-    let files = |folder| {
-        std::fs::read_dir(zoo.join(folder))
-            .expect("the zoo is part of the repository")
+    cases_in(&[zoo.join("models"), zoo.join("wide/models")])
+}
+
+/// Every model in folders, in order of path.
+pub(crate) fn cases_in(folders: &[PathBuf]) -> Vec<Case> {
+    let files = |folder: &PathBuf| {
+        std::fs::read_dir(folder)
+            .expect("models are part of the repository")
             .filter_map(|entry| entry.ok().map(|entry| entry.path()))
     };
-    let mut paths: Vec<PathBuf> = files("models").chain(files("wide/models")).collect();
+    let mut paths: Vec<PathBuf> = folders.iter().flat_map(files).collect();
     paths.retain(|path| path.extension().is_some_and(|ext| ext == "onnx"));
     paths.sort();
     let case = |path: PathBuf| {

@@ -7,12 +7,13 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the counts are what a run is for")]
 
 use onnx_protobuf::{GraphProto, Message, ModelProto, TensorProto, ValueInfoProto};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use tacit_compiler::frontend::onnx;
 use tacit_ir::diag::{Code, Diagnostic};
 use tacit_ir::interp::tensor::{self, Data, TensorValue};
 use tacit_ir::stage::tensor::Element;
+use tacit_tests::{examples, networks};
 
 /// Relative and absolute tolerance of ONNX's test runner.
 const TOLERANCE: (f64, f64) = (1e-3, 1e-7);
@@ -130,7 +131,7 @@ fn node_tests_pass_or_are_unsupported() {
         eprintln!("TACIT_ONNX_NODES is not set; no node test was run");
         return;
     };
-    let mut folders: Vec<PathBuf> = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut folders: Vec<PathBuf> = std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.retain(|folder| folder.join("model.onnx").exists());
     folders.sort();
     let (mut passed, mut folded, mut unsupported, mut failed) = (0, 0, Vec::new(), Vec::new());
@@ -140,7 +141,7 @@ fn node_tests_pass_or_are_unsupported() {
         let outcome = outcome(folder);
         let own = operators.entry(operator(folder, &name)).or_default();
         match &outcome {
-            Outcome::Passed(_) => own.passed += 1,
+            Outcome::Passed(_) => own.passed.push(name.clone()),
             Outcome::Unsupported | Outcome::Failed(_) => own.refused.push(name.clone()),
         }
         match (outcome, KNOWN.iter().find(|(known, _)| *known == name)) {
@@ -163,18 +164,63 @@ fn node_tests_pass_or_are_unsupported() {
     assert!(failed.is_empty(), "{} of {} tests:\n{}", failed.len(), folders.len(), failed.join("\n"));
     assert!(passed > 0, "no tests in the folder");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../spec/onnx-node-tests.md");
-    let table = table(&operators, passed, unsupported.len());
+    add_own(&mut operators);
+    let table = table(&operators, &accepted_versions(&root), passed, unsupported.len());
     if std::env::var_os("TACIT_UPDATE_SPEC").is_some() {
         std::fs::write(&path, &table).unwrap();
     }
     assert!(std::fs::read_to_string(&path).unwrap() == table, "{} is out of date", path.display());
 }
 
-/// The node tests of an operator.
+/// The tests of an operator.
 #[derive(Default)]
 struct Tests {
-    passed: usize,
+    /// Node tests.
+    passed: Vec<String>,
     refused: Vec<String>,
+    /// Models of `tests/operators`, which run encrypted.
+    encrypted: Vec<String>,
+    /// Models of the zoo and of the examples.
+    models: usize,
+}
+
+/// Our own tests of operators: by name, and by what is in the models.
+fn add_own(operators: &mut BTreeMap<String, Tests>) {
+    for case in tacit_tests::operators::cases() {
+        let operator = case.name.split('_').next().unwrap().to_owned();
+        operators.entry(operator).or_default().encrypted.push(case.name);
+    }
+    let examples = examples().into_iter().chain(networks()).map(|example| example.folder.join("model.onnx"));
+    for path in tacit_tests::zoo::cases().into_iter().map(|case| case.path).chain(examples) {
+        let model: ModelProto = read(&path);
+        let used: BTreeSet<&str> = model.graph.node.iter().map(|node| node.op_type.as_str()).collect();
+        for operator in used {
+            operators.entry(operator.to_owned()).or_default().models += 1;
+        }
+    }
+}
+
+/// For each operator: the versions of it that models of accepted operator sets have.
+fn accepted_versions(root: &Path) -> BTreeMap<String, String> {
+    let lines = std::fs::read_to_string(root.join("versions.txt")).expect("tests/onnx_nodes.py wrote versions.txt");
+    let accepted = |line: &str| {
+        let mut words = line.split(' ');
+        let (domain, name) = (words.next()?, words.next()?);
+        let known = &onnx::OPSETS[usize::from(domain == "ai.onnx.ml")];
+        let since: Vec<i64> = words.map(|word| word.parse().unwrap()).collect();
+        // The version that the oldest set has, and all later ones.
+        let oldest = since.iter().rposition(|version| version <= known.start()).unwrap_or(0);
+        let own: Vec<String> =
+            since[oldest..].iter().filter(|version| *version <= known.end()).map(i64::to_string).collect();
+        Some((name.to_owned(), own.join(", ")))
+    };
+    lines.lines().filter_map(accepted).collect()
+}
+
+/// What is said of operators in `tests/operators/limits.txt`.
+fn limits() -> BTreeMap<&'static str, &'static str> {
+    let lines = include_str!("../operators/limits.txt").lines().filter(|line| !line.starts_with('#'));
+    lines.map(|line| line.split_once(' ').expect("an operator and a sentence")).collect()
 }
 
 /// The operator that a test is about: of its only node, or of the model that it expands, by the test's name.
@@ -187,21 +233,41 @@ fn operator(folder: &Path, name: &str) -> String {
     }
 }
 
-fn table(operators: &BTreeMap<String, Tests>, passed: usize, refused: usize) -> String {
+fn table(
+    operators: &BTreeMap<String, Tests>,
+    versions: &BTreeMap<String, String>,
+    passed: usize,
+    refused: usize,
+) -> String {
+    let [standard, ml] = &onnx::OPSETS;
     let mut out = format!(
-        "# ONNX's node tests by operator\n\nWritten by the test `onnx_nodes` (`tests/tests/onnx_nodes.rs`): {passed} tests pass, {refused} are refused, none differs.\nOperators of which no test passes are listed at the end. What a refusal says names the node and what could be done.\n\n| operator | passed | refused |\n| --- | --- | --- |\n"
+        "# Operators: versions, limits, tests\n\nWritten by the test `onnx_nodes` (`tests/tests/onnx_nodes.rs`), which fails where it is out of date. Of ONNX's node tests\n{passed} pass, {refused} are refused, none differs. Versions are those that models of the operator sets {} to {} (ai.onnx.ml: {} to {})\ncan have. Encrypted are the models of `tests/operators` that the test `onnx_operators` runs; models counts those of the zoo\nand the examples. Operators with no test that passes are listed at the end. What a refusal says names the node and what\ncould be done.\n\n| operator | versions | limits | encrypted | models | node tests passed | refused |\n| --- | --- | --- | --- | --- | --- | --- |\n",
+        standard.start(),
+        standard.end(),
+        ml.start(),
+        ml.end()
     );
-    for (operator, Tests { passed, refused }) in operators.iter().filter(|(_, tests)| tests.passed > 0) {
-        let short = |name: &String| name.trim_start_matches("test_").to_owned();
-        let names: Vec<String> = refused.iter().take(12).map(short).collect();
-        let more = if refused.len() > names.len() {
-            format!(" and {} more", refused.len() - names.len())
-        } else {
-            String::new()
+    let limits = limits();
+    let unknown: Vec<_> = limits.keys().filter(|name| !operators.contains_key(**name)).collect();
+    assert!(unknown.is_empty(), "limits of operators without a test: {unknown:?}");
+    let is_tested = |tests: &Tests| !tests.passed.is_empty() || !tests.encrypted.is_empty() || tests.models > 0;
+    for (operator, tests) in operators.iter().filter(|(_, tests)| is_tested(tests)) {
+        let names = |all: &[String], most: usize| {
+            let short: Vec<&str> = all.iter().take(most).map(|name| name.trim_start_matches("test_")).collect();
+            let more = all.len().saturating_sub(most);
+            short.join(", ") + &if more > 0 { format!(" and {more} more") } else { String::new() }
         };
-        out += &format!("| {operator} | {passed} | {}{more} |\n", names.join(", "));
+        let Tests { passed, refused, encrypted, models } = tests;
+        let counted = if passed.is_empty() { String::new() } else { format!("{}: {}", passed.len(), names(passed, 4)) };
+        out += &format!(
+            "| {operator} | {} | {} | {} | {models} | {counted} | {} |\n",
+            versions.get(operator).map_or("", String::as_str),
+            limits.get(operator.as_str()).unwrap_or(&""),
+            encrypted.join(", "),
+            names(refused, 12),
+        );
     }
     let none: Vec<&str> =
-        operators.iter().filter(|(_, tests)| tests.passed == 0).map(|(name, _)| name.as_str()).collect();
+        operators.iter().filter(|(_, tests)| !is_tested(tests)).map(|(name, _)| name.as_str()).collect();
     out + &format!("\nRefused altogether: {}.\n", none.join(", "))
 }

@@ -16,7 +16,11 @@ pub(super) fn run(args: &Compile) -> Result<()> {
     let start = Instant::now();
     let bar = spinner("compiling");
     let driver = DriverOptions { print_after: args.print_after.clone(), stop_after: None };
-    let settings = |model: &Path| options::read(Some(model), &args.spec, &args.set);
+    let settings = |model: &Path| {
+        let mut options = options::read(Some(model), &args.spec, &args.set)?;
+        options.encrypt_head |= args.encrypt_head;
+        Ok(options)
+    };
     let compiled = from_files(&args.model, settings, args.calibration.as_deref(), &driver)?;
     files::write(&args.output, &compiled.artifact.to_bytes()?)?;
     bar.finish_and_clear();

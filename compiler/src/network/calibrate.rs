@@ -22,7 +22,7 @@ pub(crate) fn run(network: &Network, calibration: &BTreeMap<String, Vec<Vec<f64>
     let missing = |found: usize| {
         Diagnostic::new(
             Code::OptionInvalid,
-            format!("a neural network needs calibration data: at least {LEAST_ROWS} rows, found {found}"),
+            format!("a network or an encrypted head needs calibration data: at least {LEAST_ROWS} rows, found {found}"),
         )
         .help("give --calibration X.npy with some hundred typical rows, in the form of the model's input")
     };

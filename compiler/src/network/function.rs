@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tacit_ir::diag::{Diagnostic, Result};
 use tacit_ir::graph::{Graph, ValueId};
 use tacit_ir::interp::tensor::{TensorValue, evaluate};
-use tacit_ir::stage::tensor::{Tensor, TensorOp};
+use tacit_ir::stage::tensor::{Tensor, TensorOp, TensorType};
 
 /// An elementwise function over the elements of one value.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +41,20 @@ pub(crate) enum Scalar {
 }
 
 impl Scalar {
+    /// Whether all of its values are 0 or 1.
+    pub(crate) fn is_indicator(self) -> bool {
+        match self {
+            Scalar::Above(_) | Scalar::From(_) | Scalar::Below(_) | Scalar::UpTo(_) | Scalar::Between(..) => true,
+            Scalar::Relu
+            | Scalar::Square
+            | Scalar::Abs
+            | Scalar::Sqrt
+            | Scalar::Exp
+            | Scalar::Log
+            | Scalar::Reciprocal => false,
+        }
+    }
+
     fn of(self, x: f64) -> f64 {
         let indicator = |holds: bool| f64::from(u8::from(holds));
         match self {
@@ -66,8 +80,13 @@ const CHUNK: usize = 1 << 20;
 impl Function {
     /// The part of `graph` from `source` to `target`; everything between depends on `source` and constants alone.
     pub(crate) fn between(graph: &Graph<Tensor>, source: ValueId, target: ValueId) -> Result<Self> {
+        Function::between_as(graph, source, graph.node(source).ty.clone(), target)
+    }
+
+    /// The same with the source broadcast to this type.
+    pub(crate) fn between_as(graph: &Graph<Tensor>, source: ValueId, ty: TensorType, target: ValueId) -> Result<Self> {
         let mut part = Copier::new(graph, "function");
-        part.provide(source, TensorOp::Input { name: "x".to_owned() })?;
+        part.provide_as(source, TensorOp::Input { name: "x".to_owned() }, ty)?;
         let y = part.copy(target)?;
         let mut part = part.new;
         part.output("y", y);

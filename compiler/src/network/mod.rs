@@ -7,6 +7,7 @@
 pub(crate) mod calibrate;
 mod function;
 mod grid;
+pub(crate) mod heads;
 pub(crate) mod quantize;
 mod rounding;
 mod rows;
@@ -17,8 +18,9 @@ pub(crate) mod trace;
 
 pub(crate) use grid::Kept;
 pub(crate) use rows::Row;
-pub(crate) use trace::{Activation, trace};
+pub(crate) use trace::{Activation, Output, trace};
 
+use crate::options::HeadRule;
 use calibrate::Trace;
 use simplify::Removed;
 use std::collections::BTreeMap;
@@ -27,7 +29,8 @@ use tacit_ir::graph::{Graph, ValueId};
 use tacit_ir::stage::tensor::{Tensor, TensorOp};
 use trace::Network;
 
-/// A float graph as a network without needless tables, its values on the calibration rows, and what was left out.
+/// A float graph as a network without needless tables, its values on the calibration rows, and what was left out; positions
+/// of greatest values by this rule.
 ///
 /// # Errors
 /// Those of [`trace`] and of [`calibrate::run`].
@@ -35,8 +38,9 @@ pub(crate) fn prepare(
     graph: &Graph<Tensor>,
     calibration: &BTreeMap<String, Vec<Vec<f64>>>,
     kept: &Kept,
+    head: HeadRule,
 ) -> Result<(Network, Trace, Removed)> {
-    let whole = trace(graph)?;
+    let whole = trace(graph, head)?;
     let (network, removed) = simplify::simplify(&whole, &calibrate::run(&whole, calibration)?, kept)?;
     let trace = calibrate::run(&network, calibration)?;
     Ok((network, trace, removed))

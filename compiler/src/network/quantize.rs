@@ -10,7 +10,7 @@ use super::calibrate::Trace;
 use super::rounding::{Atom, Column, round};
 use super::tables::{Sums, Tables, tables};
 use super::trace::Network;
-use super::{Activation, Kept, Row};
+use super::{Activation, Kept, Output, Row};
 use crate::options::{Options, RangeRule, RegimeRule};
 use crate::passes::PassCx;
 use std::collections::BTreeMap;
@@ -57,6 +57,8 @@ struct Matrix {
     kept: Vec<bool>,
     /// Median over rows of the standard deviation of the sum on the calibration rows.
     spread: f64,
+    /// Whether the integers are those of the rows, nothing rounded.
+    exact: bool,
 }
 
 struct Quantizer<'a> {
@@ -99,19 +101,16 @@ pub(crate) fn quantize(name: &str, network: &Network, trace: &Trace, cx: &mut Pa
             layer.rows.len() as u64,
         );
     }
-    for (name, rows) in &network.outputs {
-        let (matrix, operands) = quantizer.matrix(rows, cx.options.weight_bits())?;
-        let Matrix { start, column, weight, step, offset, spread, .. } = matrix;
+    for Output { name, rows, exact } in &network.outputs {
+        let (matrix, operands) = quantizer.matrix(rows, cx.options.weight_bits(), *exact)?;
+        let Matrix { start, column, weight, step, offset, spread, exact, .. } = matrix;
         let sums = quantizer.push(
-            QuantOp::Affine { start, column, weight, spread },
+            QuantOp::Affine { start, column, weight, spread, exact: exact.then_some(true) },
             operands,
             &Loc::Pass("lower-to-quant"),
         )?;
-        let value = quantizer.push(
-            QuantOp::Dequantize { step, offset, exact: false },
-            vec![sums],
-            &Loc::Pass("lower-to-quant"),
-        )?;
+        let value =
+            quantizer.push(QuantOp::Dequantize { step, offset, exact }, vec![sums], &Loc::Pass("lower-to-quant"))?;
         quantizer.quant.output(name.clone(), value);
     }
     Ok(quantizer.quant)
@@ -181,7 +180,8 @@ impl Quantizer<'_> {
     fn inputs(&mut self) -> Result<()> {
         let network = self.network;
         let mut used = vec![false; network.inputs.len()];
-        let rows = network.layers.iter().flat_map(|layer| &layer.rows).chain(network.outputs.iter().flat_map(|o| &o.1));
+        let rows =
+            network.layers.iter().flat_map(|layer| &layer.rows).chain(network.outputs.iter().flat_map(|o| &o.rows));
         for &(atom, _) in rows.flat_map(|row| &row.terms) {
             if let Some(used) = used.get_mut(atom as usize) {
                 *used = true;
@@ -250,8 +250,9 @@ impl Quantizer<'_> {
         }
     }
 
-    /// Integer weights for affine maps of already quantized atoms, and the values they read.
-    fn matrix(&self, rows: &[Row], weight_bits: u32) -> Result<(Matrix, Vec<ValueId>)> {
+    /// Integer weights for affine maps of already quantized atoms, and the values they read. Exact maps keep their weights
+    /// where the atoms' integers have whole steps.
+    fn matrix(&self, rows: &[Row], weight_bits: u32, exact: bool) -> Result<(Matrix, Vec<ValueId>)> {
         // Operands in order, and where each one's elements begin.
         let mut operands: BTreeMap<ValueId, u32> = BTreeMap::new();
         for &(atom, _) in rows.iter().flat_map(|row| &row.terms) {
@@ -292,7 +293,9 @@ impl Quantizer<'_> {
         let layer_largest = spans.iter().fold(0.0f64, |a, b| a.max(b.1));
         // The widest sum of the layer when every row uses all bits.
         let widest = spans.iter().filter(|s| s.1 > 0.0).fold(0.0f64, |a, (_, largest, span)| a.max(span / largest));
-        let mut out = Matrix { start: vec![0], ..Matrix::default() };
+        let whole = |weights: &[f64]| weights.iter().all(|w| (w - w.round()).abs() < 1e-9 && w.abs() < 1e6);
+        let exact = exact && spans.iter().all(|(weights, ..)| whole(weights));
+        let mut out = Matrix { start: vec![0], exact, ..Matrix::default() };
         let mut deviations: Vec<f64> = Vec::with_capacity(rows.len());
         // What is read.
         let mut atoms: BTreeMap<u32, Atom> = BTreeMap::new();
@@ -300,10 +303,10 @@ impl Quantizer<'_> {
             atoms.entry(atom).or_insert_with(|| self.on_calibration(atom));
         }
         for (row, (weights, largest, span)) in rows.iter().zip(spans) {
-            let exact = self.kept.weights && row.terms.iter().all(|(atom, _)| self.grids[*atom as usize].kept);
-            let most = if exact { asked.max((KEPT_NORM / (weights.len() as f64).sqrt()).floor()) } else { asked };
-            let natural = natural_steps(&weights, largest, if exact { most.max(KEPT_STEPS) } else { most });
-            let unit = if largest == 0.0 {
+            let own = self.kept.weights && row.terms.iter().all(|(atom, _)| self.grids[*atom as usize].kept);
+            let most = if own { asked.max((KEPT_NORM / (weights.len() as f64).sqrt()).floor()) } else { asked };
+            let natural = natural_steps(&weights, largest, if own { most.max(KEPT_STEPS) } else { most });
+            let unit = if largest == 0.0 || exact {
                 1.0
             } else if let Some(steps) = natural {
                 largest / steps
@@ -320,8 +323,12 @@ impl Quantizer<'_> {
                 .collect();
             let target: Vec<f64> = self.trace.atoms.iter().map(|atoms| row.value(atoms) / unit).collect();
             deviations.push(deviation(&target));
-            let (rounded, constant) = round(&columns, &target, (largest / unit).ceil() as i64);
-            let offset = if exact && natural.is_some() {
+            let (rounded, constant) = if exact {
+                (weights.iter().map(|weight| weight.round() as i64).collect(), 0.0)
+            } else {
+                round(&columns, &target, (largest / unit).ceil() as i64)
+            };
+            let offset = if exact || own && natural.is_some() {
                 // Nothing is rounded, so nothing is to be corrected.
                 row.terms.iter().fold(row.constant, |sum, (atom, w)| sum + w * self.grids[*atom as usize].offset)
             } else {
@@ -346,7 +353,7 @@ impl Quantizer<'_> {
             out.step.push(if range == (0, 0) { 0.0 } else { unit });
             out.offset.push(offset);
             out.ranges.push(range);
-            out.kept.push(exact && natural.is_some());
+            out.kept.push(own && natural.is_some());
         }
         // Of rows that vary by more than float rounding: constant ones tell nothing of what noise matters.
         deviations.retain(|own| *own > 1e-6);
@@ -370,16 +377,17 @@ impl Quantizer<'_> {
             Regime::Rotate => ROTATED_WEIGHT_BITS,
             Regime::Bootstrap => self.options.weight_bits(),
         };
-        let (matrix, operands) = self.matrix(&layer.rows, weight_bits)?;
+        let (matrix, operands) = self.matrix(&layer.rows, weight_bits, layer.exact)?;
         let sums = Sums { offset: &matrix.offset, step: &matrix.step, ranges: &matrix.ranges, kept: &matrix.kept };
         let reached = |element: usize| -> Vec<f64> {
             self.trace.atoms.iter().map(|row| row[layer.first_atom as usize + element]).collect()
         };
         let Tables { tables, table, stride, grids } = tables(layer, &sums, reached, self.options)?;
         self.grids.extend(grids);
-        let Matrix { start, column, weight, ranges, spread, .. } = matrix;
+        let Matrix { start, column, weight, ranges, spread, exact, .. } = matrix;
         let low = ranges.iter().map(|range| range.0).collect();
-        let sums = self.push(QuantOp::Affine { start, column, weight, spread }, operands, &layer.loc)?;
+        let op = QuantOp::Affine { start, column, weight, spread, exact: exact.then_some(true) };
+        let sums = self.push(op, operands, &layer.loc)?;
         let op = QuantOp::Lookup { regime, low, stride, tables: tables.into(), table };
         let value = self.push(op, vec![sums], &layer.loc)?;
         for element in 0..layer.rows.len() {

@@ -6,7 +6,7 @@
 
 use super::Kept;
 use crate::emit::emit;
-use crate::options::Options;
+use crate::options::{HeadRule, Options};
 use crate::passes::{DriverOptions, Ir, PIPELINE, PassCx, run_passes};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
@@ -14,14 +14,14 @@ use rand_distr::StandardNormal;
 use std::collections::BTreeMap;
 use tacit_ir::artifact::{ClientSpec, Encoder, Scale, encode};
 use tacit_ir::diag::{Code, Diagnostic, Result};
-use tacit_ir::graph::Graph;
+use tacit_ir::graph::{Graph, ValueId};
 use tacit_ir::interp::integer::encode_codes;
 use tacit_ir::interp::network::Messages;
 use tacit_ir::interp::plan::simulate;
 use tacit_ir::interp::tensor::{TensorValue, evaluate};
 use tacit_ir::plan::Plan;
 use tacit_ir::stage::quant::{CodedFeature, Quant};
-use tacit_ir::stage::tensor::{Tensor, TensorOp};
+use tacit_ir::stage::tensor::{Dim, Element, Tensor, TensorOp};
 
 const INPUT_BITS: [u32; 4] = [3, 4, 6, 8];
 const WEIGHT_BITS: [u32; 3] = [3, 4, 6];
@@ -55,31 +55,41 @@ pub(crate) fn search(body: &Graph<Tensor>, rows: &Rows, options: &Options, kept:
     if !super::is_network(body) {
         return Ok(None);
     }
-    if options.input_bits.is_some() && options.weight_bits.is_some() && options.noise_share.is_some() {
+    let head_is_open = options.head.is_none() && super::heads::widest(body) > 2;
+    if options.input_bits.is_some() && options.weight_bits.is_some() && options.noise_share.is_some() && !head_is_open {
         return Ok(None);
     }
     let mut lowered: Vec<(Options, Ir)> = Vec::new();
     let mut known: Vec<Graph<Quant>> = Vec::new();
     // All passes but those before the integer stage and those that choose parameters.
     let (from, last) = (place("prune-paths"), place("choose-parameters"));
-    let (network, trace, _) = super::prepare(body, rows, kept)?;
-    for &weight_bits in &choices(options.weight_bits, &WEIGHT_BITS) {
-        for &input_bits in &choices(options.input_bits, &INPUT_BITS) {
-            let own = Options { input_bits: Some(input_bits), weight_bits: Some(weight_bits), ..options.clone() };
-            let mut cx = PassCx::new(&own, rows);
-            cx.kept = kept.clone();
-            let quant = super::quantize::quantize(body.name(), &network, &trace, &mut cx)?;
-            // Bits mean nothing to what a model has quantized itself.
-            if known.contains(&quant) {
-                continue;
+    // Of two values the one comparison is all that either rule makes.
+    let heads = match options.head {
+        None if head_is_open => vec![HeadRule::Pairs, HeadRule::Tournament],
+        rule => vec![rule.unwrap_or(options.head())],
+    };
+    for head in heads {
+        let (network, trace, _) = super::prepare(body, rows, kept, head)?;
+        for &weight_bits in &choices(options.weight_bits, &WEIGHT_BITS) {
+            for &input_bits in &choices(options.input_bits, &INPUT_BITS) {
+                let (input_bits, weight_bits) = (Some(input_bits), Some(weight_bits));
+                let own = Options { input_bits, weight_bits, head: Some(head), ..options.clone() };
+                let mut cx = PassCx::new(&own, rows);
+                cx.kept = kept.clone();
+                let quant = super::quantize::quantize(body.name(), &network, &trace, &mut cx)?;
+                // Bits mean nothing to what a model has quantized itself.
+                if known.contains(&quant) {
+                    continue;
+                }
+                known.push(quant.clone());
+                let quant = Ir::Quant(quant);
+                let (ir, _) = run_passes(quant, &PIPELINE[from..last], &mut cx, &DriverOptions::default())?;
+                lowered.push((own, ir));
             }
-            known.push(quant.clone());
-            let quant = Ir::Quant(quant);
-            let (ir, _) = run_passes(quant, &PIPELINE[from..last], &mut cx, &DriverOptions::default())?;
-            lowered.push((own, ir));
         }
     }
     let float = float_outputs(body, rows)?;
+    let judged: Vec<Judged> = body.outputs().iter().map(|(_, id)| Judged::of(body, *id)).collect();
     let mut refused = None;
     let mut best: Option<(f64, f64)> = None;
     let rounds =
@@ -98,9 +108,9 @@ pub(crate) fn search(body: &Graph<Tensor>, rows: &Rows, options: &Options, kept:
         }
         candidates.sort_by(|a, b| a.predicted_us.total_cmp(&b.predicted_us));
         for candidate in candidates {
-            let (loss, error) = losses(&candidate, rows, &float)?;
+            let (loss, error) = losses(&candidate, rows, &float, &judged)?;
             if loss <= options.max_accuracy_loss && options.max_output_error.is_none_or(|limit| error <= limit) {
-                let note = note(&candidate, kept, loss, error, rows);
+                let note = note(&candidate, kept, head_is_open, loss, error, rows);
                 return Ok(Some(Found { options: candidate.options, note }));
             }
             if best.is_none_or(|known| (loss, error) < known) {
@@ -170,9 +180,33 @@ fn float_outputs(body: &Graph<Tensor>, rows: &Rows) -> Result<Vec<Vec<Vec<f64>>>
     Ok(outputs.values().map(split).collect())
 }
 
-/// The share of rows whose greatest output is another (of single outputs, the error's deviation over the output's), and the
-/// largest of all outputs' error's deviation over the output's.
-fn losses(candidate: &Candidate, rows: &Rows, float: &[Vec<Vec<f64>>]) -> Result<(f64, f64)> {
+/// How the outputs of a row are compared with the float model's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Judged {
+    /// Scores: the share of rows whose greatest is another.
+    Greatest,
+    /// Whole numbers: the share of rows with another one.
+    Whole,
+    /// Values: the error's deviation over the value's.
+    Values,
+}
+
+impl Judged {
+    fn of(body: &Graph<Tensor>, output: ValueId) -> Judged {
+        let node = body.node(output);
+        let single = node.ty.shape.iter().all(|dim| matches!(dim, Dim::Batch | Dim::Fixed(1)));
+        match (&node.op, node.ty.element) {
+            (_, Element::I64 | Element::Bool) => Judged::Whole,
+            // In order already.
+            (TensorOp::TopK { .. }, _) => Judged::Values,
+            _ if single => Judged::Values,
+            _ => Judged::Greatest,
+        }
+    }
+}
+
+/// The loss of the worst output, and the largest of all outputs' error's deviation over the output's.
+fn losses(candidate: &Candidate, rows: &Rows, float: &[Vec<Vec<f64>>], judged: &[Judged]) -> Result<(f64, f64)> {
     let count = float.first().map_or(0, Vec::len);
     let features = candidate.client.features()?;
     // The same draws for every candidate and every compilation: artifacts are reproducible.
@@ -188,17 +222,21 @@ fn losses(candidate: &Candidate, rows: &Rows, float: &[Vec<Vec<f64>>]) -> Result
         }
     }
     let pairs = || found.iter().zip(float);
-    let loss = pairs().map(|(found, float)| class_loss(found, float)).fold(0.0, f64::max);
+    let loss = pairs().zip(judged).map(|((found, float), judged)| output_loss(found, float, *judged)).fold(0.0, f64::max);
     let error = pairs().map(|(found, float)| output_error(found, float)).fold(0.0, f64::max);
     Ok((loss, error))
 }
 
-fn class_loss(found: &[Vec<f64>], float: &[Vec<f64>]) -> f64 {
-    if float.iter().all(|row| row.len() <= 1) {
-        return output_error(found, float);
-    }
+fn output_loss(found: &[Vec<f64>], float: &[Vec<f64>], judged: Judged) -> f64 {
+    let rows = float.len().max(1) as f64;
     let best = |row: &[f64]| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]));
-    found.iter().zip(float).filter(|(a, b)| best(a) != best(b)).count() as f64 / float.len().max(1) as f64
+    let whole = |row: &[f64]| row.iter().map(|x| x.round() as i64).collect::<Vec<_>>();
+    let pairs = || found.iter().zip(float);
+    match judged {
+        Judged::Greatest => pairs().filter(|(a, b)| best(a) != best(b)).count() as f64 / rows,
+        Judged::Whole => pairs().filter(|(a, b)| whole(a) != whole(b)).count() as f64 / rows,
+        Judged::Values => output_error(found, float),
+    }
 }
 
 fn output_error(found: &[Vec<f64>], float: &[Vec<f64>]) -> f64 {
@@ -209,15 +247,20 @@ fn output_error(found: &[Vec<f64>], float: &[Vec<f64>]) -> f64 {
 }
 
 /// What was chosen, for the user.
-fn note(candidate: &Candidate, kept: &Kept, loss: f64, error: f64, rows: &Rows) -> String {
+fn note(candidate: &Candidate, kept: &Kept, head_is_open: bool, loss: f64, error: f64, rows: &Rows) -> String {
     let Options { input_bits, weight_bits, noise_share, .. } = &candidate.options;
+    let rule = match candidate.options.head {
+        Some(HeadRule::Pairs) if head_is_open => "; positions by comparing all pairs",
+        Some(HeadRule::Tournament) if head_is_open => "; positions by a tournament",
+        _ => "",
+    };
     let bits = if kept.inputs.is_empty() {
         format!("{} bits for inputs, {} for weights", input_bits.unwrap_or(0), weight_bits.unwrap_or(0))
     } else {
         "the model's own integers".to_owned()
     };
     format!(
-        "{bits}, noise up to {} of an activation's deviation: predicted {:.0} ms on one core; on {} simulated calibration rows {:.2} % loss, errors of {error:.4} of the outputs' deviation",
+        "{bits}, noise up to {} of an activation's deviation: predicted {:.0} ms on one core; on {} simulated calibration rows {:.2} % loss, errors of {error:.4} of the outputs' deviation{rule}",
         noise_share.unwrap_or(0.0),
         candidate.predicted_us / 1e3,
         rows.values().next().map_or(0, |rows| rows.len().min(ROWS)),

@@ -7,7 +7,7 @@ use super::calibrate::Trace;
 use super::grid::Kept;
 use super::quantize::ENTRIES;
 use super::rows::{Combiner, Row};
-use super::trace::{Activation, Network};
+use super::trace::{Activation, Network, Output};
 use std::collections::HashMap;
 use tacit_ir::diag::Result;
 
@@ -77,9 +77,9 @@ pub(crate) fn simplify(network: &Network, trace: &Trace, kept: &Kept) -> Result<
             new.layers.push(kept);
         }
     }
-    for (name, rows) in &network.outputs {
-        let rows = rows.iter().map(|row| substitute(row, &replacements)).collect();
-        new.outputs.push((name.clone(), rows));
+    for output in &network.outputs {
+        let rows = output.rows.iter().map(|row| substitute(row, &replacements)).collect();
+        new.outputs.push(Output { rows, ..output.clone() });
     }
     let (new, unread) = without_unread(&new);
     removed.unread = unread;
@@ -132,8 +132,8 @@ fn without_unread(network: &Network) -> (Network, u64) {
             read[*atom as usize] = true;
         }
     };
-    for (_, rows) in &network.outputs {
-        see(rows, &mut read);
+    for output in &network.outputs {
+        see(&output.rows, &mut read);
     }
     for layer in network.layers.iter().rev() {
         let first = layer.first_atom as usize;
@@ -168,9 +168,11 @@ fn without_unread(network: &Network) -> (Network, u64) {
             new.layers.push(kept);
         }
     }
-    let outputs = network.outputs.iter();
-    new.outputs =
-        outputs.map(|(name, rows)| (name.clone(), rows.iter().map(|row| renumber(row, &number)).collect())).collect();
+    let renumbered = |output: &Output| Output {
+        rows: output.rows.iter().map(|row| renumber(row, &number)).collect(),
+        ..output.clone()
+    };
+    new.outputs = network.outputs.iter().map(renumbered).collect();
     (new, unread)
 }
 
@@ -183,7 +185,8 @@ mod tests {
     fn relu(rows: Vec<Row>, first_atom: u32) -> Activation {
         let elements = (0..rows.len() as u32).collect();
         let width = rows.len();
-        Activation { rows, elements, width, function: Function::Scalar(Scalar::Relu), first_atom, loc: Loc::Unknown }
+        let function = Function::Scalar(Scalar::Relu);
+        Activation { rows, elements, width, function, first_atom, exact: false, loc: Loc::Unknown }
     }
 
     fn row(terms: &[(u32, f64)], constant: f64) -> Row {
@@ -209,7 +212,7 @@ mod tests {
                 // Once the second is a line, this is one of inputs.
                 relu(vec![row(&[(2, 1.0), (3, -1.0), (4, 1.0), (5, 2.0)], 0.25)], 7),
             ],
-            outputs: vec![("y".to_owned(), vec![row(&[(7, 1.0), (3, 1.0)], 1.0)])],
+            outputs: vec![Output { name: "y".to_owned(), rows: vec![row(&[(7, 1.0), (3, 1.0)], 1.0)], exact: false }],
         };
         let trace = Trace { atoms: vec![vec![-1.0, -1.0], vec![1.0, 1.0]] };
         let (simple, removed) = simplify(&network, &trace, &Kept::default()).unwrap();
@@ -223,7 +226,7 @@ mod tests {
                     let points: Vec<Vec<f64>> = layer.rows.iter().map(|row| vec![row.value(&atoms)]).collect();
                     atoms.extend(layer.values(&points).unwrap().into_iter().flatten());
                 }
-                network.outputs[0].1[0].value(&atoms)
+                network.outputs[0].rows[0].value(&atoms)
             });
             all.sort_by(f64::total_cmp);
             assert!((all[1] - all[0]).abs() < 1e-12, "{a} {b}: {all:?}");

@@ -6,9 +6,11 @@
 //! is found by evaluating it in floats on unit vectors, so each operation is defined once, in the interpreter.
 
 use super::function::{Function, Scalar};
+use super::heads::Wanted;
 use super::rows::{Combiner, Row};
 use crate::copier::Copier;
-use std::collections::BTreeMap;
+use crate::options::HeadRule;
+use std::collections::{BTreeMap, BTreeSet};
 use tacit_ir::attr::OpSet;
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::graph::{Graph, Loc, ValueId};
@@ -30,8 +32,20 @@ pub(crate) struct Activation {
     pub(crate) width: usize,
     /// The first of the layer's atoms.
     pub(crate) first_atom: u32,
+    /// Whether every argument counts truth values, so that noise must not move it by half a step.
+    pub(crate) exact: bool,
     /// Where the layer comes from, for messages.
     pub(crate) loc: Loc,
+}
+
+/// What a network gives.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Output {
+    pub(crate) name: String,
+    /// Affine maps over atoms.
+    pub(crate) rows: Vec<Row>,
+    /// As of an [`Activation`].
+    pub(crate) exact: bool,
 }
 
 impl Activation {
@@ -56,8 +70,8 @@ pub(crate) struct Network {
     pub(crate) inputs: Vec<(String, usize)>,
     /// Look-ups, in an order in which each reads earlier ones only.
     pub(crate) layers: Vec<Activation>,
-    /// Affine outputs by name, each with the operation it is the value of.
-    pub(crate) outputs: Vec<(String, Vec<Row>)>,
+    /// What is read.
+    pub(crate) outputs: Vec<Output>,
 }
 
 impl Network {
@@ -74,17 +88,19 @@ const RAISED: f64 = 65536.0;
 /// Terms of all affine maps together.
 const MAX_TERMS: usize = 50_000_000;
 
-/// Reads a float graph whose operations all run encrypted.
+/// Reads a float graph whose operations all run encrypted; positions of greatest values by this rule.
 ///
 /// # Errors
 /// [`Code::NeedsBootstrapping`] or [`Code::VariantUnsupported`] for an operation that is neither affine nor elementwise nor
 /// a maximum; [`Code::CircuitTooLarge`].
-pub(crate) fn trace(graph: &Graph<Tensor>) -> Result<Network> {
+pub(crate) fn trace(graph: &Graph<Tensor>, head: HeadRule) -> Result<Network> {
     let mut tracer = Tracer {
         graph,
+        head,
         network: Network::default(),
         known: BTreeMap::new(),
         origins: BTreeMap::new(),
+        truths: BTreeSet::new(),
         atoms: 0,
         terms: 0,
         sums: Combiner::default(),
@@ -94,24 +110,29 @@ pub(crate) fn trace(graph: &Graph<Tensor>) -> Result<Network> {
     }
     for (name, id) in graph.outputs() {
         let rows = tracer.rows(*id)?;
-        tracer.network.outputs.push((name.clone(), rows));
+        let exact = tracer.is_exact(&rows);
+        tracer.network.outputs.push(Output { name: name.clone(), rows, exact });
     }
     Ok(tracer.network)
 }
 
-enum Traced {
+pub(super) enum Traced {
     Constant,
     Affine(Vec<Row>),
     /// An elementwise function of this value.
     Pending(ValueId),
 }
 
-struct Tracer<'a> {
-    graph: &'a Graph<Tensor>,
+pub(super) struct Tracer<'a> {
+    pub(super) graph: &'a Graph<Tensor>,
+    /// How positions of greatest values are found.
+    pub(super) head: HeadRule,
     network: Network,
     known: BTreeMap<ValueId, Traced>,
     /// Affine values that are elementwise functions of another one: of that one.
     origins: BTreeMap<ValueId, ValueId>,
+    /// Atoms that are 0 or 1: comparisons and what logic makes of them.
+    truths: BTreeSet<u32>,
     atoms: u32,
     terms: usize,
     sums: Combiner,
@@ -126,6 +147,10 @@ enum Class {
     Pairwise(Pairwise),
     /// `outer(sum of inner(x))`.
     SumOf(Scalar, Option<Scalar>),
+    /// Of several elements.
+    ProductOf,
+    /// Along an axis, or of all columns.
+    Head,
     Other,
 }
 
@@ -171,10 +196,16 @@ fn class(op: &TensorOp, encrypted: usize) -> Class {
         TensorOp::Reduce { kind: ReduceKind::L1, .. } => Class::SumOf(Scalar::Abs, None),
         TensorOp::Reduce { kind: ReduceKind::SumSquare, .. } => Class::SumOf(Scalar::Square, None),
         TensorOp::Reduce { kind: ReduceKind::L2, .. } => Class::SumOf(Scalar::Square, Some(Scalar::Sqrt)),
+        TensorOp::Reduce { kind: ReduceKind::Prod, .. } => Class::ProductOf,
         TensorOp::Reduce { kind: ReduceKind::LogSumExp, .. } => Class::SumOf(Scalar::Exp, Some(Scalar::Log)),
         TensorOp::Binary { kind: BinaryKind::Max | BinaryKind::Min } if encrypted == 2 => Class::Maximum,
         TensorOp::Pool { kind: PoolKind::Max, .. } => Class::Maximum,
         TensorOp::Reduce { kind: ReduceKind::Max | ReduceKind::Min, .. } => Class::Maximum,
+        TensorOp::ArgMax { .. }
+        | TensorOp::TopK { .. }
+        | TensorOp::BinaryLabel { .. }
+        | TensorOp::PairVotes { .. }
+        | TensorOp::Softmax { .. } => Class::Head,
         TensorOp::Unary { .. }
         | TensorOp::Clip { .. }
         | TensorOp::Where {}
@@ -259,16 +290,22 @@ impl Tracer<'_> {
                 }
                 self.affine(id, encrypted)
             }
+            (Class::Elementwise, None) if encrypted.len() == 1 => self.spread(id, encrypted[0]),
             (Class::Maximum, _) => self.maximum(id, op, encrypted),
             (Class::Pairwise(how), _) => self.pairs(id, how),
+            (Class::Elementwise, None) if self.is_equality_of_integers(op, encrypted) => {
+                self.pairs(id, Pairwise::OfSum(-1.0, Scalar::Between(-0.5, 0.5)))
+            }
             (Class::SumOf(inner, outer), _) => self.sum_of(id, encrypted, inner, outer),
+            (Class::ProductOf, _) => self.product_of(id, encrypted),
+            (Class::Head, _) => self.head(id, op, encrypted),
             _ => {
                 let name = match op {
                     TensorOp::Binary { kind } => kind.as_str(),
                     op => op.name(),
                 };
                 Err(Diagnostic::new(Code::VariantUnsupported, format!("`{name}` cannot run encrypted here")).help(
-                    "elementwise operations of one encrypted value can, affine ones, maxima, products, quotients and comparisons",
+                    "elementwise operations of one encrypted value can, affine ones, maxima, products, quotients, orders, and equality of integers",
                 ))
             }
         }
@@ -309,16 +346,59 @@ impl Tracer<'_> {
         Ok((first..self.atoms).map(Row::atom).collect())
     }
 
-    fn add_layer(&mut self, rows: Vec<Row>, function: Function, loc: Loc) -> Result<Vec<Row>> {
+    /// Whether rows are whole multiples of truth values.
+    fn is_exact(&self, rows: &[Row]) -> bool {
+        let whole = |(atom, weight): &(u32, f64)| self.truths.contains(atom) && weight.fract() == 0.0;
+        rows.iter().all(|row| row.terms.iter().all(whole)) && rows.iter().any(|row| !row.terms.is_empty())
+    }
+
+    pub(super) fn add_layer(&mut self, rows: Vec<Row>, function: Function, loc: Loc) -> Result<Vec<Row>> {
+        // A row of constants alone belongs to no layer of its own, but one of nothing to none.
+        if rows.is_empty() {
+            return Ok(rows);
+        }
         let first_atom = self.atoms;
         let atoms = self.new_atoms(rows.len())?;
+        if matches!(function, Function::Scalar(scalar) if scalar.is_indicator()) {
+            self.truths.extend(first_atom..self.atoms);
+        }
+        let exact = self.is_exact(&rows);
         let (width, elements) = (rows.len(), (0..rows.len() as u32).collect());
-        self.network.layers.push(Activation { rows, function, elements, width, first_atom, loc });
+        self.network.layers.push(Activation { rows, function, elements, width, first_atom, exact, loc });
         Ok(atoms)
     }
 
+    /// What is told of several values: which is the greatest, votes, a label.
+    fn head(&mut self, id: ValueId, op: &TensorOp, encrypted: &[ValueId]) -> Result<Traced> {
+        let [operand] = encrypted else { return Err(Diagnostic::internal("a head of several values")) };
+        match *op {
+            TensorOp::ArgMax { axis, least, last } => {
+                self.positions(id, *operand, Wanted { axis, count: 1, least, last })
+            }
+            TensorOp::TopK { axis, count, least, positions } => {
+                let wanted = Wanted { axis, count, least, last: false };
+                if positions { self.positions(id, *operand, wanted) } else { self.greatest(id, *operand, wanted) }
+            }
+            TensorOp::BinaryLabel { threshold } => {
+                let first = self.rows(*operand)?.into_iter().take(1).collect();
+                let above = Function::Scalar(Scalar::Above(threshold));
+                Ok(Traced::Affine(self.add_layer(first, above, self.graph.loc(id).clone())?))
+            }
+            TensorOp::PairVotes { classes } => self.votes(id, *operand, classes),
+            TensorOp::Softmax { axis, log } => self.softmax(id, *operand, axis, log),
+            _ => Err(Diagnostic::internal("not a head")),
+        }
+    }
+
+    /// Whether a value holds truth values, perhaps as numbers.
+    fn is_truth(&self, id: ValueId) -> bool {
+        let node = self.graph.node(id);
+        let cast = matches!(node.op, TensorOp::Cast { .. });
+        node.ty.element == Element::Bool || cast && node.operands.iter().all(|operand| self.is_truth(*operand))
+    }
+
     /// The affine map of a value; a pending one becomes atoms.
-    fn rows(&mut self, id: ValueId) -> Result<Vec<Row>> {
+    pub(super) fn rows(&mut self, id: ValueId) -> Result<Vec<Row>> {
         let source = match self.known.get(&id) {
             Some(Traced::Affine(rows)) => return Ok(rows.clone()),
             Some(Traced::Pending(source)) => *source,
@@ -326,7 +406,11 @@ impl Tracer<'_> {
         };
         let function = Function::between(self.graph, source, id)?;
         let rows = self.rows(source)?;
+        let before = self.atoms;
         let atoms = self.add_layer(rows, function, self.graph.loc(id).clone())?;
+        if self.is_truth(id) {
+            self.truths.extend(before..self.atoms);
+        }
         self.known.insert(id, Traced::Affine(atoms.clone()));
         Ok(atoms)
     }
@@ -481,6 +565,52 @@ impl Tracer<'_> {
         };
         let (own, out) = (&self.graph.node(operand).ty, &self.graph.node(id).ty);
         Ok(broadcast_elements(own, out).into_iter().map(|at| rows[at].clone()).collect())
+    }
+
+    /// Of floats nothing but a difference of zero counts, which noise never leaves.
+    fn is_equality_of_integers(&self, op: &TensorOp, encrypted: &[ValueId]) -> bool {
+        let whole = |id: &ValueId| matches!(self.graph.node(*id).ty.element, Element::I64 | Element::Bool);
+        matches!(op, TensorOp::Binary { kind: BinaryKind::Equal })
+            && encrypted.len() == 2
+            && encrypted.iter().all(whole)
+    }
+
+    /// The product of elements, pair by pair.
+    fn product_of(&mut self, id: ValueId, encrypted: &[ValueId]) -> Result<Traced> {
+        let [operand] = encrypted else { return Err(Diagnostic::internal("a reduction of several values")) };
+        let mut members = vec![Vec::new(); size(&self.graph.node(id).ty)];
+        self.each_raised(id, encrypted, *operand, (1.0, 2.0), |element, row| {
+            for (output, _) in row.iter().enumerate().filter(|(_, value)| **value == 2.0) {
+                members[output].push(element);
+            }
+            Ok(())
+        })?;
+        let (loc, rows) = (self.graph.loc(id).clone(), self.rows(*operand)?);
+        let mut sets: Vec<Vec<Row>> =
+            members.iter().map(|own| own.iter().map(|at| rows[*at].clone()).collect()).collect();
+        while sets.iter().any(|set| set.len() > 1) {
+            let pairs = || sets.iter().flat_map(|set| set.chunks_exact(2));
+            let (a, b): (Vec<Row>, Vec<Row>) = pairs().map(|pair| (pair[0].clone(), pair[1].clone())).unzip();
+            let mut products = self.product(&a, &b, &loc)?.into_iter();
+            for set in &mut sets {
+                let alone = set.chunks_exact(2).remainder().to_vec();
+                *set = products.by_ref().take(set.len() / 2).chain(alone).collect();
+            }
+        }
+        Ok(Traced::Affine(sets.into_iter().flatten().collect()))
+    }
+
+    /// An elementwise function of one value and larger constants.
+    fn spread(&mut self, id: ValueId, operand: ValueId) -> Result<Traced> {
+        let rows = self.broadcast_rows(id, operand)?;
+        let ty = TensorType { element: self.graph.node(operand).ty.element, ..self.graph.node(id).ty.clone() };
+        let function = Function::between_as(self.graph, operand, ty, id)?;
+        let before = self.atoms;
+        let atoms = self.add_layer(rows, function, self.graph.loc(id).clone())?;
+        if self.is_truth(id) {
+            self.truths.extend(before..self.atoms);
+        }
+        Ok(Traced::Affine(atoms))
     }
 
     fn pairs(&mut self, id: ValueId, how: Pairwise) -> Result<Traced> {

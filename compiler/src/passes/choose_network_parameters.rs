@@ -3,8 +3,8 @@
 //!
 //! A candidate is judged where noise meets a table and where values leave the server: there its standard deviation may be
 //! `noise-share` of that of the value itself over the calibration rows (half of it at the outputs), and the probability
-//! that it leaves the margin kept around the value's interval may not exceed the asked failure probability. Among those
-//! that fit, the least predicted time wins.
+//! that it leaves the margin kept around the value's interval may not exceed the asked failure probability; nor, where
+//! values are exact, that it leaves half a step. Among those that fit, the least predicted time wins.
 
 use super::diagrams::ill_typed;
 use super::{PassCx, partition_parameters};
@@ -353,18 +353,20 @@ enum Step {
         operands: Vec<usize>,
         norm2: f64,
     },
-    /// The typical deviation of the argument on the torus.
+    /// The typical deviation of the argument on the torus, and how far noise may move it at most.
     Bootstrap {
         layer: usize,
         out: usize,
         argument: usize,
         small: bool,
         typical: f64,
+        margin: f64,
         sigmas: f64,
     },
     Result {
         argument: usize,
         typical: f64,
+        margin: f64,
         sigmas: f64,
     },
 }
@@ -384,11 +386,20 @@ impl Judge {
     fn new(graph: &Graph<Circuit>, cx: &PassCx<'_>) -> Self {
         // The typical deviation of a value on the torus.
         let spread = |id: ValueId| match (&graph.node(id).op, &graph.node(id).ty) {
+            // What is exact is judged by its steps alone.
+            (CircuitOp::Affine { exact: Some(true), .. }, _) => f64::INFINITY,
             (CircuitOp::Affine { spread, .. }, CircuitType::Lwe { log2_unit, .. }) if *spread > 0.0 => {
                 spread * log2_unit.0.exp2()
             }
             // Of constants, whose noise is not read.
             _ => 0.25,
+        };
+        // What is kept around a value's interval in so much of the torus; of exact values, half a step.
+        let margin = |id: ValueId, half: f64| match (&graph.node(id).op, &graph.node(id).ty) {
+            (CircuitOp::Affine { exact: Some(true), .. }, CircuitType::Lwe { log2_unit, .. }) => {
+                0.5 * log2_unit.0.exp2()
+            }
+            _ => half * (1.0 - network::FILL),
         };
         // The quantile of the failure probability, shared among so many values.
         let failure_bits = f64::from(cx.options.failure_bits);
@@ -421,15 +432,16 @@ impl Judge {
                 },
                 (CircuitOp::Bootstrap { table, .. }, _, Some(argument)) => {
                     let small = matches!(graph.node(argument).ty, CircuitType::Lwe { small: true, .. });
-                    let (typical, sigmas) = (spread(argument), sigmas(table.len() as f64));
+                    let (typical, margin) = (spread(argument), margin(argument, 0.25));
+                    let sigmas = sigmas(table.len() as f64);
                     place += &sums(graph, argument);
                     let layer = layers.next().unwrap_or_default();
-                    Step::Bootstrap { layer, out, argument: argument.index(), small, typical, sigmas }
+                    Step::Bootstrap { layer, out, argument: argument.index(), small, typical, margin, sigmas }
                 }
                 (CircuitOp::Extract { .. }, CircuitType::Result(count), Some(argument)) => {
                     place += &sums(graph, argument);
-                    let (typical, sigmas) = (spread(argument), sigmas(f64::from(*count)));
-                    Step::Result { argument: argument.index(), typical, sigmas }
+                    let (typical, margin) = (spread(argument), margin(argument, 0.5));
+                    Step::Result { argument: argument.index(), typical, margin, sigmas: sigmas(f64::from(*count)) }
                 }
                 _ => continue,
             };
@@ -470,14 +482,13 @@ impl Judge {
                 Step::Affine { out, operands, norm2 } => {
                     variance[*out] = norm2 * operands.iter().map(|at| variance[*at]).fold(0.0, f64::max);
                 }
-                Step::Bootstrap { layer, out, argument, small, typical, sigmas } => {
+                Step::Bootstrap { layer, out, argument, small, typical, margin, sigmas } => {
                     let at = At::Bootstrap { layer: *layer, small: *small };
-                    judge(at, variance[*argument], share * typical, 0.25 * (1.0 - network::FILL), *sigmas);
+                    judge(at, variance[*argument], share * typical, *margin, *sigmas);
                     variance[*out] = outputs.get(*layer).copied().unwrap_or(0.0);
                 }
-                Step::Result { argument, typical, sigmas } => {
-                    let margin = 0.5 * (1.0 - network::FILL);
-                    judge(At::Elsewhere, variance[*argument], share * typical / 2.0, margin, *sigmas);
+                Step::Result { argument, typical, margin, sigmas } => {
+                    judge(At::Elsewhere, variance[*argument], share * typical / 2.0, *margin, *sigmas);
                 }
             }
         }

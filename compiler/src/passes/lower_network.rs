@@ -150,7 +150,7 @@ impl Places {
     ) -> Result<Lowered> {
         let node = graph.node(id);
         match &node.op {
-            QuantOp::Affine { start, column, weight, spread } => {
+            QuantOp::Affine { start, column, weight, spread, exact } => {
                 if self.is_taken_in(graph, id) {
                     self.taken_in.insert(id, operands.to_vec());
                     let first = operands.first().ok_or_else(|| Diagnostic::internal("a sum of nothing"))?;
@@ -167,6 +167,7 @@ impl Places {
                     column: column.clone(),
                     weight: weight.clone(),
                     spread: *spread,
+                    exact: *exact,
                 };
                 Ok(Lowered::Op(Box::new(op), vectors))
             }
@@ -179,7 +180,8 @@ impl Places {
                     return Ok(Lowered::Op(Box::new(op), operands.to_vec()));
                 }
                 let source = node.operands.first().map(|id| graph.node(*id));
-                let Some(QuantOp::Affine { start, column, weight, spread }) = source.map(|node| &node.op) else {
+                let Some(QuantOp::Affine { start, column, weight, spread, exact: _ }) = source.map(|node| &node.op)
+                else {
                     return Err(Diagnostic::internal("a rotated look-up of something else than sums of codes"));
                 };
                 let op = CircuitOp::RotateLookup {

@@ -11,6 +11,7 @@ mod clear_terminals;
 mod diagrams;
 mod driver;
 mod drop_cuts;
+mod encrypt_head;
 mod expand_bits;
 mod fuse_linear;
 mod fuse_switches;
@@ -54,6 +55,7 @@ pub struct Pass {
 /// Every pass, in the order of the default pipeline where it is in it.
 pub static PASSES: &[Pass] = &[
     Pass { info: &fuse_linear::INFO, run: fuse_linear::run },
+    Pass { info: &encrypt_head::INFO, run: encrypt_head::run },
     Pass { info: &lower_to_quant::INFO, run: lower_to_quant::run },
     Pass { info: &prune_paths::INFO, run: prune_paths::run },
     Pass { info: &merge_siblings::INFO, run: merge_siblings::run },

@@ -105,7 +105,7 @@ pub fn evaluate_quant(graph: &Graph<Quant>, row: &Row) -> Result<Row, String> {
             (QuantOp::Reals { value, columns }, _) => reals(row, value, *columns)?,
             (QuantOp::Trees { diagram }, Value::Codes(codes)) => Value::Ints(diagram.evaluate(codes, &[])),
             (QuantOp::Linear { outputs: _, weights }, Value::Reals(columns)) => combine(weights, columns),
-            (QuantOp::Affine { start, column, weight, spread: _ }, _) => {
+            (QuantOp::Affine { start, column, weight, spread: _, exact: _ }, _) => {
                 affine(node.operands.iter().map(|id| &values[id.index()]), start, column, weight)
             }
             (QuantOp::Lookup { regime: _, low, stride, tables, table }, Value::Ints(ints)) => {
@@ -149,7 +149,7 @@ pub fn evaluate_circuit(graph: &Graph<Circuit>, row: &Row) -> Result<Row, String
             (CircuitOp::Samples { .. }, Value::Codes(codes)) => {
                 Value::Ints(codes.iter().map(|&code| i64::from(code)).collect())
             }
-            (CircuitOp::Affine { start, column, weight, spread: _ }, _) => {
+            (CircuitOp::Affine { start, column, weight, spread: _, exact: _ }, _) => {
                 affine(node.operands.iter().map(|id| &values[id.index()]), start, column, weight)
             }
             (CircuitOp::RotateLookup { start, column, weight, low, stride, tables, table, .. }, _) => {

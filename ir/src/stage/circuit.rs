@@ -137,6 +137,8 @@ define_ops! {
             weight: Vec<i64>,
             /// Typical standard deviation of a sum.
             spread: f64,
+            /// Whether noise has to stay within half a step; absent for no.
+            exact: Option<bool>,
         },
         /// A table of a sum of codes, by rotating it by each selector bit (regime R1).
         RotateLookup = "rotate_lookup" {
@@ -404,7 +406,7 @@ impl Stage for Circuit {
             (CircuitOp::Samples { unit, small }, [CircuitType::Codes { largest, .. }, rest @ ..]) => {
                 network::samples(*unit, *small, largest, rest)
             }
-            (CircuitOp::Affine { start, column, weight, spread: _ }, operands) => {
+            (CircuitOp::Affine { start, column, weight, spread: _, exact: _ }, operands) => {
                 network::affine(start, column, weight, operands)
             }
             (CircuitOp::RotateLookup { .. }, operands) => network::rotate_lookup(op, operands),

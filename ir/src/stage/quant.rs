@@ -204,6 +204,8 @@ define_ops! {
             weight: Vec<i64>,
             /// Standard deviation that a sum typically has over inputs (the median over rows): what noise is judged by.
             spread: f64,
+            /// Whether noise has to stay within half a step instead, as where truth values are counted; absent for no.
+            exact: Option<bool>,
         },
         /// A function of each element: entry `round((x - low) / stride)` of its table.
         Lookup = "lookup" {
@@ -362,7 +364,7 @@ impl Stage for Quant {
                 }
                 Ok(QuantType::Combined(*outputs))
             }
-            (QuantOp::Affine { start, column, weight, spread: _ }, operands) if !operands.is_empty() => {
+            (QuantOp::Affine { start, column, weight, spread: _, exact: _ }, operands) if !operands.is_empty() => {
                 let mut ranges = Vec::new();
                 for operand in operands {
                     match operand {

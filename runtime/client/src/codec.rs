@@ -190,11 +190,17 @@ impl Codec {
                 let slots = slots.ok_or_else(|| Diagnostic::new(Code::NotConformant, "a result has too few slots"))?;
                 data.extend(decode_row(decoder, slots)?);
             }
-            let shape = vec![results.len(), decoder.step.len()];
-            inputs.insert(decoder.value.clone(), TensorValue { shape, data: Data::F64(data) });
+            if let Some(ty) = input_type(&self.tail, &decoder.value) {
+                inputs.insert(decoder.value.clone(), TensorValue::of_type(ty, results.len(), data));
+            }
         }
         evaluate(&self.tail, &inputs)
     }
+}
+
+fn input_type<'a>(graph: &'a Graph<Tensor>, wanted: &str) -> Option<&'a TensorType> {
+    let named = |op: &TensorOp| matches!(op, TensorOp::Input { name } if name == wanted);
+    graph.values().map(|id| graph.node(id)).find(|node| named(&node.op)).map(|node| &node.ty)
 }
 
 fn nan_error(why: &str, row: usize) -> Diagnostic {

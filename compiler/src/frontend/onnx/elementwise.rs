@@ -31,6 +31,7 @@ pub(super) fn convert(cx: &mut NodeCx<'_, '_>, op: &str) -> Converted<bool> {
             "CastLike" => {
                 let (x, like) = (cx.operand(0)?, cx.operand(1)?);
                 let id = cx.cast(x, cx.ty(like).element)?;
+                let id = wrapped(cx, id, cx.element_code(1).unwrap_or(0))?;
                 cx.define(id);
             }
             "Where" => {
@@ -190,8 +191,18 @@ fn cast(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
         return Err(Fail::unsupported("a cast of strings to booleans"));
     }
     let id = cx.cast(x, to)?;
+    let id = wrapped(cx, id, code)?;
     cx.define(id);
     Ok(())
+}
+
+/// What does not fit integers of two or four bits wraps around, as in the node tests.
+fn wrapped(cx: &mut NodeCx<'_, '_>, id: ValueId, code: i32) -> Converted<ValueId> {
+    let Some((bits, signed)) = super::tensors::packed_integer(code) else { return Ok(id) };
+    let least = if signed { -f64::from(1 << (bits - 1)) } else { 0.0 };
+    let above = cx.with_constant(BinaryKind::Sub, id, &[least])?;
+    let rest = cx.with_constant(BinaryKind::Mod, above, &[f64::from(1 << bits)])?;
+    cx.with_constant(BinaryKind::Add, rest, &[least])
 }
 
 fn clip(cx: &mut NodeCx<'_, '_>) -> Converted<()> {

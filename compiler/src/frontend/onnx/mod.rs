@@ -107,7 +107,7 @@ pub fn import_with(bytes: &[u8], limits: &ImportLimits, external: &External<'_>)
 }
 
 /// Oldest and newest operator sets of the standard domain, and of ai.onnx.ml.
-const OPSETS: [std::ops::RangeInclusive<i64>; 2] = [7..=28, 1..=5];
+pub const OPSETS: [std::ops::RangeInclusive<i64>; 2] = [7..=28, 1..=5];
 
 /// Stands in constant shapes for the number of rows, which is only known when the model runs. Any operation that would
 /// compute with it is refused.

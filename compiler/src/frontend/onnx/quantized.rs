@@ -189,11 +189,30 @@ fn limits(cx: &NodeCx<'_, '_>, code: i32) -> Converted<(f64, f64)> {
         3 => signed(8),
         4 => (0.0, 65535.0),
         5 => signed(16),
+        21 => (0.0, 15.0),
+        22 => signed(4),
+        25 => (0.0, 3.0),
+        26 => signed(2),
         _ => {
             let name = super::tensors::element_name(code);
-            return Err(Fail::unsupported(format!("{}: quantization to {name}; use 8 or 16 bits", cx.proto.op_type)));
+            return Err(Fail::unsupported(format!(
+                "{}: quantization to {name}; use integers of 2, 4, 8 or 16 bits",
+                cx.proto.op_type
+            )));
         }
     })
+}
+
+/// ONNX's number of the element type of biases.
+const INT32: i32 = 6;
+
+/// Zero points are integers of their own type: a list of a tensor may hold others.
+fn within_limits(cx: &NodeCx<'_, '_>, position: usize, (low, high): (f64, f64)) -> Converted<()> {
+    let zero = cx.optional(position).and_then(|id| cx.constant(id)).and_then(|value| value.to_f64());
+    match zero.unwrap_or_default().iter().find(|value| !(low..=high).contains(*value)) {
+        None => Ok(()),
+        Some(value) => Err(Fail::attribute(format!("a zero point of {value}, outside {low} to {high}"))),
+    }
 }
 
 fn positive(cx: &NodeCx<'_, '_>, scale: ValueId) -> Converted<()> {
@@ -219,11 +238,8 @@ fn quantize(cx: &mut NodeCx<'_, '_>, x: ValueId, (scale, zero): (usize, usize), 
     let scale = cx.along_axis(scale, axis, rank)?;
     let steps = cx.binary(BinaryKind::Div, x, scale)?;
     let mut rounded = cx.unary(UnaryKind::Round, steps)?;
+    within_limits(cx, zero, (low, high))?;
     if let Some(zero) = cx.optional(zero) {
-        let values = cx.constant(zero).and_then(|value| value.to_f64()).unwrap_or_default();
-        if values.iter().any(|value| !(low..=high).contains(value)) {
-            return Err(Fail::attribute(format!("a zero point outside {low} to {high}")));
-        }
         let zero = cx.along_axis(zero, axis, rank)?;
         let element = cx.ty(rounded).element;
         let zero = cx.cast(zero, element)?;
@@ -241,6 +257,9 @@ fn dequantize(cx: &mut NodeCx<'_, '_>, (x, scale, zero): (usize, usize, usize), 
     positive(cx, scale)?;
     let scale = cx.along_axis(scale, axis, rank)?;
     let mut steps = cx.cast(x, Element::F32)?;
+    if let Some(code) = cx.element_code(zero).filter(|code| *code != INT32) {
+        within_limits(cx, zero, limits(cx, code)?)?;
+    }
     if let Some(zero) = cx.optional(zero) {
         let zero = cx.along_axis(zero, axis, rank)?;
         let zero = cx.cast(zero, Element::F32)?;
@@ -256,6 +275,9 @@ fn centred(cx: &mut NodeCx<'_, '_>, position: usize, zero: usize, axis: usize) -
     let x = cx.cast(x, Element::F64)?;
     if cx.known(zero, "zero point")?.is_none() {
         return Ok(x);
+    }
+    if let Some(code) = cx.element_code(zero) {
+        within_limits(cx, zero, limits(cx, code)?)?;
     }
     let zero = cx.operand(zero)?;
     let zero = cx.along_axis(zero, axis.min(rank.saturating_sub(1)), rank)?;

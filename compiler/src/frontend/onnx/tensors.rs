@@ -11,11 +11,31 @@ pub(super) fn element(code: i32) -> Option<Element> {
     match code {
         1 => Some(Element::F32),
         11 => Some(Element::F64),
-        2..=7 | 12 | 13 => Some(Element::I64),
+        2..=7 | 12 | 13 | 21 | 22 | 25 | 26 => Some(Element::I64),
         9 => Some(Element::Bool),
         8 => Some(Element::Str),
         _ => None,
     }
+}
+
+/// Bits of integers that are packed several in a byte, and whether they are signed.
+pub(super) fn packed_integer(code: i32) -> Option<(u32, bool)> {
+    match code {
+        21 => Some((4, false)),
+        22 => Some((4, true)),
+        25 => Some((2, false)),
+        26 => Some((2, true)),
+        _ => None,
+    }
+}
+
+/// Integers packed in bytes, the first in the lowest bits; what pads the last byte is left out.
+fn unpack(bytes: impl Iterator<Item = u8>, bits: u32, signed: bool, count: usize) -> Vec<i64> {
+    let one = |byte: u8, at: u32| {
+        let value = i64::from(byte >> (at * bits)) & ((1 << bits) - 1);
+        if signed && value >> (bits - 1) == 1 { value - (1 << bits) } else { value }
+    };
+    bytes.flat_map(|byte| (0..u8::BITS / bits).map(move |at| one(byte, at))).take(count).collect()
 }
 
 /// The value of a tensor, from its raw bytes or its typed list.
@@ -48,6 +68,14 @@ pub(super) fn value(tensor: &TensorProto, limits: &ImportLimits) -> Result<Tenso
                 raw!($ty).map(i64::from).collect()
             }
         };
+    }
+    if let Some((bits, signed)) = packed_integer(tensor.data_type) {
+        let bytes: Vec<u8> =
+            if raw.is_empty() { tensor.int32_data.iter().map(|&x| x as u8).collect() } else { raw.clone() };
+        if bytes.len() != size.div_ceil((u8::BITS / bits) as usize) {
+            return Err(wrong(format!("{} bytes of packed {bits}-bit integers for shape {shape:?}", bytes.len())));
+        }
+        return Ok(TensorValue { shape, data: Data::I64(unpack(bytes.into_iter(), bits, signed, size)) });
     }
     let data = match tensor.data_type {
         1 => Data::F32(if raw.is_empty() { tensor.float_data.clone() } else { raw!(f32).collect() }),
@@ -112,6 +140,9 @@ pub(super) fn element_name(code: i32) -> String {
         21 => "uint4",
         22 => "int4",
         23 => "float4",
+        24 => "float8e8m0",
+        25 => "uint2",
+        26 => "int2",
         _ => return code.to_string(),
     };
     name.to_owned()
@@ -119,4 +150,27 @@ pub(super) fn element_name(code: i32) -> String {
 
 fn unsigned(values: &[u64]) -> Vec<i64> {
     values.iter().map(|&x| x as i64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packed(data_type: i32, dims: Vec<i64>, raw_data: Vec<u8>) -> TensorProto {
+        TensorProto { data_type, dims, raw_data, ..Default::default() }
+    }
+
+    #[test]
+    fn packed_integers_are_read_from_the_lowest_bits_on() {
+        let read = |tensor: &TensorProto| value(tensor, &ImportLimits::default());
+        let data = |tensor: &TensorProto| read(tensor).unwrap().data;
+        assert_eq!(data(&packed(22, vec![3], vec![0x8f, 0x07])), Data::I64(vec![-1, -8, 7]));
+        assert_eq!(data(&packed(21, vec![3], vec![0x8f, 0x07])), Data::I64(vec![15, 8, 7]));
+        assert_eq!(data(&packed(26, vec![5], vec![0b10_11_00_01, 0b11])), Data::I64(vec![1, 0, -1, -2, -1]));
+        let list = TensorProto { data_type: 22, dims: vec![2], int32_data: vec![0xf1], ..Default::default() };
+        assert_eq!(data(&list), Data::I64(vec![1, -1]));
+        for wrong in [packed(22, vec![3], vec![0]), packed(22, vec![3], vec![0, 0, 0]), packed(25, vec![5], vec![0])] {
+            assert_eq!(read(&wrong).unwrap_err().code, Code::ShapeMismatch);
+        }
+    }
 }

@@ -90,12 +90,14 @@ impl TensorValue {
         TensorValue { shape, data: Data::F32(data) }
     }
 
-    /// Floats in the shape of a type, with this many rows: 64-bit where the type says so, else 32-bit.
+    /// Numbers in the shape and of the element type of a type, with this many rows; integers are the nearest ones.
     pub fn of_type(ty: &TensorType, rows: usize, data: Vec<f64>) -> Self {
         let shape = ty.shape.iter().map(|dim| if let Dim::Fixed(size) = dim { *size } else { rows }).collect();
         let data = match ty.element {
             Element::F64 => Data::F64(data),
-            _ => Data::F32(data.into_iter().map(|x| x as f32).collect()),
+            Element::I64 => Data::I64(data.into_iter().map(|x| x.round() as i64).collect()),
+            Element::Bool => Data::Bool(data.into_iter().map(|x| x.round() != 0.0).collect()),
+            Element::F32 | Element::Str => Data::F32(data.into_iter().map(|x| x as f32).collect()),
         };
         TensorValue { shape, data }
     }
