@@ -85,7 +85,7 @@ fn check(case: &Case) -> Result<(), String> {
     let compiled = compile(model, &options, &calibration, &DriverOptions::default()).map_err(text)?;
     let artifact = &compiled.artifact;
     let layout = &artifact.client.layout;
-    assert!(layout.glwe.is_secure() && layout.bootstrap.is_none_or(|params| params.lwe.is_secure()));
+    assert!(layout.glwe.is_secure() && layout.partitions.iter().all(|params| params.lwe.is_secure()));
     let codec = Codec::new(artifact).map_err(text)?;
     if codec.needs_inputs_to_decode() {
         return Err("a value goes around the server".to_owned());

@@ -78,7 +78,7 @@ fn in_order(found: &[Vec<Row>], sizes: &[usize], axis: usize) -> Vec<Row> {
 }
 
 /// Of neighbours, the first less the second; the last of an odd number has none.
-fn differences(lane: &Vec<Row>) -> Vec<Row> {
+fn differences(lane: &[Row]) -> Vec<Row> {
     lane.chunks_exact(2).map(|pair| pair[0].minus(&pair[1])).collect()
 }
 
@@ -169,7 +169,7 @@ impl Tracer<'_> {
         let mut contenders: Vec<Vec<Row>> =
             lanes.iter().map(|lane| lane.iter().map(|row| weighted([(row, sign)], 0.0)).collect()).collect();
         while members.len() > 1 {
-            let compared: Vec<Vec<Row>> = contenders.iter().map(differences).collect();
+            let compared: Vec<Vec<Row>> = contenders.iter().map(|lane| differences(lane)).collect();
             let truths = self.layer_of_sets(compared.clone(), first_wins(wanted.last), loc)?;
             for (paths, truths) in paths.iter_mut().zip(&truths) {
                 for (pair, truth) in members.chunks_exact(2).zip(truths) {
@@ -237,7 +237,8 @@ impl Tracer<'_> {
         for _ in 0..wanted.count {
             let mut losers: Vec<Vec<Row>> = vec![Vec::new(); lanes.len()];
             while lanes.iter().any(|lane| lane.len() > 1) {
-                let gains = self.layer_of_sets(lanes.iter().map(differences).collect(), Scalar::Relu, &loc)?;
+                let gains =
+                    self.layer_of_sets(lanes.iter().map(|lane| differences(lane)).collect(), Scalar::Relu, &loc)?;
                 for ((lane, gains), losers) in lanes.iter_mut().zip(&gains).zip(&mut losers) {
                     let pairs = lane.chunks_exact(2).zip(gains);
                     losers.extend(pairs.map(|(pair, gain)| weighted([(&pair[0], 1.0), (gain, -1.0)], 0.0)));
@@ -270,7 +271,8 @@ impl Tracer<'_> {
         let (lanes, sizes) = self.lanes_of(operand, axis)?;
         let mut greatest = lanes.clone();
         while greatest.iter().any(|lane| lane.len() > 1) {
-            let gains = self.layer_of_sets(greatest.iter().map(differences).collect(), Scalar::Relu, &loc)?;
+            let gains =
+                self.layer_of_sets(greatest.iter().map(|lane| differences(lane)).collect(), Scalar::Relu, &loc)?;
             greatest = greatest.iter().zip(&gains).map(|(lane, gains)| winners(lane, gains)).collect();
         }
         let below = |(lane, most): (&Vec<Row>, &Vec<Row>)| lane.iter().map(|row| row.minus(&most[0])).collect();

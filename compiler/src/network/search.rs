@@ -222,7 +222,8 @@ fn losses(candidate: &Candidate, rows: &Rows, float: &[Vec<Vec<f64>>], judged: &
         }
     }
     let pairs = || found.iter().zip(float);
-    let loss = pairs().zip(judged).map(|((found, float), judged)| output_loss(found, float, *judged)).fold(0.0, f64::max);
+    let loss =
+        pairs().zip(judged).map(|((found, float), judged)| output_loss(found, float, *judged)).fold(0.0, f64::max);
     let error = pairs().map(|(found, float)| output_error(found, float)).fold(0.0, f64::max);
     Ok((loss, error))
 }
