@@ -80,7 +80,7 @@ fn first_rows(inputs: &BTreeMap<String, TensorValue>, rows: usize) -> BTreeMap<S
 fn agreement(example: &Example, compiled: &Compiled, output: &str, expected: &TensorValue) -> (f64, f64) {
     let artifact = &compiled.artifact;
     let layout = &artifact.client.layout;
-    assert!(layout.glwe.is_secure() && layout.bootstrap.is_none_or(|params| params.lwe.is_secure()));
+    assert!(layout.glwe.is_secure() && layout.partitions.iter().all(|params| params.lwe.is_secure()));
     let codec = Codec::new(artifact).unwrap();
     let inputs = example.inputs(&codec).unwrap();
     let share = |found: &TensorValue| {
