@@ -120,7 +120,7 @@ fn tampered_ir_text_is_refused_with_its_line() {
 fn a_network_goes_through_its_files() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/digits_mlp");
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/digits_mlp_deep");
     let (model, rows) = (format!("{example}/model.onnx"), format!("{example}/calibration.npy"));
     let bits = ["--set", "input-bits=3", "--set", "weight-bits=3", "--set", "noise-share=0.35"];
     ok(at, &[&["compile", &model, "--calibration", &rows, "-o", "m.tacit"][..], &bits].concat());

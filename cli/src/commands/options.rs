@@ -138,7 +138,10 @@ mod tests {
             assert_eq!(why.code, Code::OptionInvalid);
             assert!(why.place.as_ref().is_some_and(|found| found.ends_with(place)), "{text:?}: {why}");
             assert!(why.message.contains(message), "{text:?}: {why}");
-            assert!(why.help.as_ref().is_some_and(|help| help.contains("encoding, failure-bits")), "{why}");
+            assert!(
+                why.help.as_ref().is_some_and(|help| help.contains("encoding, encrypt-head, failure-bits")),
+                "{why}"
+            );
         }
         assert_eq!(read(None, &["no such file".into()], &[]).unwrap_err().code, Code::FileUnreadable);
         assert_eq!(read(None, &[], &["tables".to_owned()]).unwrap_err().code, Code::OptionInvalid);
