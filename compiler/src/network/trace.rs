@@ -477,9 +477,11 @@ impl Tracer<'_> {
         let mut distinct = encrypted.to_vec();
         distinct.dedup();
         for (number, operand) in distinct.iter().enumerate() {
-            self.each_raised(id, encrypted, *operand, (0.0, RAISED), |element, row| {
+            // A truth value is 0 or 1.
+            let raised = if self.graph.node(*operand).ty.element == Element::Bool { 1.0 } else { RAISED };
+            self.each_raised(id, encrypted, *operand, (0.0, raised), |element, row| {
                 for (output, value) in row.iter().enumerate() {
-                    let weight = (value - constant[output]) / RAISED;
+                    let weight = (value - constant[output]) / raised;
                     if !weight.is_finite() {
                         return Err(Diagnostic::new(Code::WeightNotFinite, "a weight is not finite"));
                     }
