@@ -1,29 +1,14 @@
 //! `tacit bundle` and `tacit train` as users run them.
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
+use support::{ok, refused, tacit};
 
 const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
-
-fn tacit(folder: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tacit")).args(args).current_dir(folder).output().expect("the binary runs")
-}
-
-fn ok(folder: &Path, args: &[&str]) -> String {
-    let output = tacit(folder, args);
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn refused(folder: &Path, args: &[&str], code: &str, exit: i32) -> String {
-    let output = tacit(folder, args);
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(exit), "{args:?}: {text}");
-    assert!(text.contains(code), "{args:?} should say {code}: {text}");
-    text.split(|c: char| c.is_whitespace() || c == '│').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
-}
 
 /// A folder with a compiled tree and the least static program.
 fn prepared() -> tempfile::TempDir {

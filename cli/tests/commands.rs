@@ -1,31 +1,14 @@
 //! Commands as users run them: options from a file, Parquet inputs, the report, and tampered IR text.
 
+mod support;
+
 use std::fs::File;
 use std::path::Path;
-use std::process::{Command, Output};
 use std::sync::Arc;
+use support::{ok, refused};
 use tacit_ir::params::BLOCK_KEY_ESTIMATES;
 
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/iris_decision_tree");
-
-fn tacit(folder: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tacit")).args(args).current_dir(folder).output().expect("the binary runs")
-}
-
-fn ok(folder: &Path, args: &[&str]) -> String {
-    let output = tacit(folder, args);
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// The text of the error, its lines joined.
-fn refused(folder: &Path, args: &[&str], code: &str, exit: i32) -> String {
-    let output = tacit(folder, args);
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(exit), "{args:?}: {text}");
-    assert!(text.contains(code), "{args:?} should say {code}: {text}");
-    text.split(|c: char| c.is_whitespace() || c == '│').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
-}
 
 fn compiled() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();

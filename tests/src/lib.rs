@@ -147,3 +147,13 @@ pub fn difference(found: &IndexMap<String, TensorValue>, expected: &BTreeMap<Str
     }
     out
 }
+
+/// The first rows of a batch of inputs.
+pub fn first_rows(inputs: &BTreeMap<String, TensorValue>, rows: usize) -> BTreeMap<String, TensorValue> {
+    let cut = |value: &TensorValue| {
+        let width = value.columns();
+        let shape = [rows].into_iter().chain(value.shape.iter().skip(1).copied()).collect();
+        TensorValue { shape, data: value.data.pick(0..rows * width) }
+    };
+    inputs.iter().map(|(name, value)| (name.clone(), cut(value))).collect()
+}

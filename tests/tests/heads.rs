@@ -3,7 +3,6 @@
 
 use indicatif::ProgressBar;
 use onnx_protobuf::{AttributeProto, Message, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto};
-use std::collections::BTreeMap;
 use tacit::commands::encrypted_predictions;
 use tacit_client::codec::Codec;
 use tacit_compiler::frontend::onnx;
@@ -14,7 +13,7 @@ use tacit_ir::diag::{Code, Result};
 use tacit_ir::interp::plan;
 use tacit_ir::interp::tensor::{Data, TensorValue};
 use tacit_ir::plan::Layer;
-use tacit_tests::{Example, examples, networks};
+use tacit_tests::{Example, examples, first_rows, networks};
 
 fn example(name: &str) -> Example {
     examples().into_iter().chain(networks()).find(|example| example.name == name).unwrap()
@@ -59,21 +58,12 @@ fn extended(model: &[u8], nodes: impl Fn(&str) -> Vec<NodeProto>, outputs: &[&st
 
 fn with_head(example: &Example, model: &[u8], options: &Options) -> Result<Compiled> {
     let model = onnx::import(model, &Default::default())?;
-    // Linear models come without calibration rows: half of the test rows stand in.
+    // Linear models come without calibration rows: the test rows stand in.
     let rows = example.folder.join("calibration.npy");
     let rows = if rows.exists() { rows } else { example.folder.join("x_test.npy") };
     let calibration = tacit::data::read_inputs(&rows, &onnx::inputs(&model))?;
     let options = Options { encrypt_head: true, ..options.clone() };
     compile(model, &options, &calibration, &DriverOptions::default())
-}
-
-fn first_rows(inputs: &BTreeMap<String, TensorValue>, rows: usize) -> BTreeMap<String, TensorValue> {
-    let cut = |value: &TensorValue| {
-        let width = value.columns();
-        let shape = [rows].into_iter().chain(value.shape.iter().skip(1).copied()).collect();
-        TensorValue { shape, data: value.data.pick(0..rows * width) }
-    };
-    inputs.iter().map(|(name, value)| (name.clone(), cut(value))).collect()
 }
 
 /// The share of rows whose output is as expected: of the clear circuit on all test rows, and encrypted on ten.

@@ -6,7 +6,7 @@ use indicatif::ProgressBar;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use rand_distr::StandardNormal;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use tacit::commands::encrypted_predictions;
 use tacit_client::codec::{Codec, EncodedBatch};
 use tacit_client::{ClientKey, decrypt, encrypt};
@@ -17,7 +17,7 @@ use tacit_ir::interp::plan;
 use tacit_ir::interp::tensor::{Data, TensorValue};
 use tacit_ir::plan::Layer;
 use tacit_runtime::{Circuit, EvaluationKey, run};
-use tacit_tests::{Example, networks};
+use tacit_tests::{Example, first_rows, networks};
 
 /// Class of each row: the label, or the position of the greatest score.
 fn classes(outputs: &IndexMap<String, TensorValue>) -> Vec<i64> {
@@ -37,16 +37,6 @@ fn agreement(a: &[i64], b: &[i64]) -> f64 {
 
 fn expected(example: &Example) -> Vec<i64> {
     classes(&example.expected.clone().into_iter().collect())
-}
-
-/// The first rows of a batch of inputs.
-fn first_rows(inputs: &BTreeMap<String, TensorValue>, rows: usize) -> BTreeMap<String, TensorValue> {
-    let cut = |value: &TensorValue| {
-        let width = value.columns();
-        let shape = [rows].into_iter().chain(value.shape.iter().skip(1).copied()).collect();
-        TensorValue { shape, data: value.data.pick(0..rows * width) }
-    };
-    inputs.iter().map(|(name, value)| (name.clone(), cut(value))).collect()
 }
 
 /// Results of the clear circuit; with `draw`, of the simulated one.
