@@ -7,7 +7,7 @@ use tacit_compiler::options::Options;
 use tacit_compiler::passes::DriverOptions;
 use tacit_compiler::{Compiled, compile};
 use tacit_ir::diag::{Code, Diagnostic, Result};
-use tacit_ir::interp::tensor::TensorValue;
+use tacit_ir::interp::tensor::{Data, TensorValue};
 
 /// Models that are refused, with the code and the stage that refuses them: nothing else may be.
 const REFUSED: &str = include_str!("../zoo/refused.txt");
@@ -131,7 +131,7 @@ impl NetworkCase {
         found
     }
 
-    /// The absolute errors of outputs, in order of name.
+    /// The absolute errors of outputs, but for labels, in order of name.
     ///
     /// # Panics
     /// Where sizes differ.
@@ -142,11 +142,12 @@ impl NetworkCase {
     }
 }
 
-/// The numbers of all outputs, in order of name.
+/// The floats of all outputs, in order of name.
 pub fn flat<'a>(values: impl IntoIterator<Item = (&'a String, &'a TensorValue)>) -> Vec<f64> {
     let mut all: Vec<_> = values.into_iter().collect();
     all.sort_by_key(|(name, _)| *name);
-    all.into_iter().filter_map(|(_, value)| value.to_f64()).flatten().collect()
+    let floats = all.into_iter().filter(|(_, value)| matches!(value.data, Data::F32(_) | Data::F64(_)));
+    floats.filter_map(|(_, value)| value.to_f64()).flatten().collect()
 }
 
 /// Every network of the zoo, in order of name.

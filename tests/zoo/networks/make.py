@@ -1,4 +1,4 @@
-"""Small networks by torch's two exporters, by onnxruntime's static quantizer and with torch's and Brevitas' fake quantization:
+"""Small networks by torch's two exporters, by skl2onnx, by onnxruntime's static quantizer and with torch's and Brevitas' fake quantization:
 models/<name>.onnx, and models/<name>.npz with calibration rows (`cal:`), test rows (`in:`), onnxruntime's answers (`out:`) and, of
 quantized models, what one unit of the last quantization is in them (`unit`).
 
@@ -75,6 +75,52 @@ class Of(nn.Module):
         return self.function(x)
 
 
+class Both(nn.Module):
+    """A function of what two modules make of one value."""
+
+    def __init__(self, function, first, second):
+        super().__init__()
+        self.function, self.first, self.second = function, first, second
+
+    def forward(self, x):
+        return self.function(self.first(x), self.second(x))
+
+
+class Product(nn.Module):
+    """A product with a matrix that is no `nn.Linear`."""
+
+    def __init__(self, columns, outputs):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(columns, outputs))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x):
+        return x @ self.weight + self.bias
+
+
+class Standardized(nn.Module):
+    """Constants less and times, as preprocessing inside a model has them."""
+
+    def __init__(self, columns):
+        super().__init__()
+        self.register_buffer("mean", torch.linspace(-0.3, 0.4, columns))
+        self.register_buffer("deviation", torch.linspace(0.6, 1.5, columns))
+
+    def forward(self, x):
+        return (x - self.mean) / self.deviation * 0.8 + 0.1
+
+
+class Labels(nn.Module):
+    """Positions of the greatest scores, but while it is trained."""
+
+    def forward(self, x):
+        return x if self.training else x.argmax(1)
+
+
+def shuffled_channels(x):
+    return x.reshape(-1, 2, 2, *x.shape[2:]).transpose(1, 2).reshape(-1, 4, *x.shape[2:])
+
+
 def mlp(activation, columns=16, hidden=12, outputs=10):
     return nn.Sequential(nn.Linear(columns, hidden), activation, nn.Linear(hidden, outputs))
 
@@ -129,6 +175,45 @@ NETWORKS = {
     "cnn_global_max": ("digits", lambda: nn.Sequential(nn.Conv2d(1, 12, 3), nn.ReLU(), nn.AdaptiveMaxPool2d(1), *head(12))),
     "cnn_transposed": ("digits", lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.ConvTranspose2d(4, 3, 2), nn.ReLU(), *head(27))),
     "cnn_upsample": ("digits", lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Upsample(scale_factor=2), nn.Conv2d(4, 4, 2), nn.ReLU(), *head(36))),
+    "mlp_matmul": ("wine", lambda: nn.Sequential(Product(13, 8), nn.ReLU(), Product(8, 3))),
+    "mlp_standardized": ("wine", lambda: nn.Sequential(Standardized(13), nn.Linear(13, 8), Standardized(8), nn.ReLU(), Standardized(8), nn.Linear(8, 3))),
+    "mlp_abs": ("wine", lambda: deep(Of(torch.abs))),
+    "mlp_gaussian": ("iris", lambda: mlp(Of(lambda x: torch.exp(-x * x)), 4, 8, 3)),
+    "mlp_log": ("wine", lambda: deep(Of(lambda x: torch.log(1 + F.relu(x))))),
+    "mlp_sqrt": ("wine", lambda: deep(Of(lambda x: torch.sqrt(x.abs() + 0.1)))),
+    "mlp_square": ("iris", lambda: mlp(Of(lambda x: x**2), 4, 8, 3)),
+    "mlp_cube": ("iris", lambda: mlp(Of(lambda x: torch.pow(x.clamp(-2, 2), 3)), 4, 8, 3)),
+    "mlp_softsign": ("wine", lambda: deep(nn.Softsign())),
+    "mlp_celu": ("iris", lambda: deep(nn.CELU(0.7), 4)),
+    "mlp_erf": ("wine", lambda: deep(Of(torch.erf))),
+    "mlp_hardtanh": ("wine", lambda: deep(nn.Hardtanh(-0.5, 2))),
+    "mlp_clamp_low": ("wine", lambda: deep(Of(lambda x: x.clamp(min=-0.2)))),
+    "mlp_sum_of_two": ("wine", lambda: nn.Sequential(Both(torch.add, mlp(nn.ReLU(), 13, 6, 6), mlp(nn.Tanh(), 13, 6, 6)), nn.ReLU(), nn.Linear(6, 3))),
+    "mlp_difference": ("wine", lambda: nn.Sequential(Both(torch.sub, mlp(nn.ReLU(), 13, 6, 6), mlp(nn.ReLU(), 13, 6, 6)), nn.ReLU(), nn.Linear(6, 3))),
+    "mlp_dense": ("wine", lambda: nn.Sequential(nn.Linear(13, 6), nn.ReLU(), Both(lambda *own: torch.cat(own, 1), nn.Identity(), nn.Sequential(nn.Linear(6, 4), nn.ReLU())), nn.Linear(10, 3))),
+    "mlp_arg_max": ("iris", lambda: nn.Sequential(mlp(nn.ReLU(), 4, 8, 3), Labels())),
+    "cnn_unflatten": ("flat", lambda: nn.Sequential(nn.Unflatten(1, (1, 4, 4)), nn.Conv2d(1, 4, 3), nn.ReLU(), *head(16))),
+    "cnn_1d_groups": ("sequence", lambda: nn.Sequential(nn.Conv1d(1, 4, 3, stride=2), nn.ReLU(), nn.Conv1d(4, 4, 2, groups=2, dilation=2), nn.ReLU(), *head(20))),
+    "cnn_1d_causal": ("sequence", lambda: nn.Sequential(Of(lambda x: F.pad(x, (2, 0))), nn.Conv1d(1, 4, 3, stride=2), nn.ReLU(), *head(32))),
+    "cnn_1d_same": ("sequence", lambda: nn.Sequential(nn.Conv1d(1, 3, 4, padding="same"), nn.ReLU(), *head(48))),
+    "cnn_1d_average": ("sequence", lambda: nn.Sequential(nn.Conv1d(1, 4, 3, padding=1), nn.ReLU(), nn.AvgPool1d(4), *head(16))),
+    "cnn_1d_max_padded": ("sequence", lambda: nn.Sequential(nn.Conv1d(1, 3, 2, stride=2), nn.ReLU(), nn.MaxPool1d(3, 2, 1), *head(12))),
+    "cnn_1d_global": ("sequence", lambda: nn.Sequential(nn.Conv1d(1, 12, 5), nn.ReLU(), nn.AdaptiveAvgPool1d(1), *head(12))),
+    "cnn_same": ("digits", lambda: nn.Sequential(nn.Conv2d(1, 4, 2, padding="same"), nn.ReLU(), *head(64))),
+    "cnn_reflect": ("digits", lambda: nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(1, 4, 3, stride=2), nn.ReLU(), *head(16))),
+    "cnn_replicate": ("digits", lambda: nn.Sequential(nn.ReplicationPad2d((1, 0, 0, 1)), nn.Conv2d(1, 4, 2), nn.ReLU(), *head(64))),
+    "cnn_constant_pad": ("digits", lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.ConstantPad2d((0, 1, 1, 0), 0.5), nn.Conv2d(4, 4, 2), nn.ReLU(), *head(16))),
+    "cnn_strides": ("digits", lambda: nn.Sequential(nn.Conv2d(1, 6, (3, 2), stride=(1, 2)), nn.ReLU(), *head(24))),
+    "cnn_batchnorm_alone": ("digits", lambda: nn.Sequential(nn.BatchNorm2d(1), nn.Conv2d(1, 4, 3), nn.ReLU(), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 2), nn.ReLU(), *head(4))),
+    "cnn_average_padded": ("digits", lambda: nn.Sequential(nn.Conv2d(1, 4, 2), nn.ReLU(), nn.AvgPool2d(2, 1, 1), *head(64))),
+    "cnn_max_overlapping": ("digits", lambda: nn.Sequential(nn.Conv2d(1, 4, 2), nn.ReLU(), nn.MaxPool2d(2, 1), *head(16))),
+    "cnn_branches": ("digits", lambda: nn.Sequential(Both(lambda *own: torch.cat(own, 1), nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(1, 2, 1)), nn.ReLU(), *head(64))),
+    "cnn_shuffle": ("digits", lambda: nn.Sequential(nn.Conv2d(1, 4, 2), nn.ReLU(), Of(shuffled_channels), nn.Conv2d(4, 4, 2, groups=2), nn.ReLU(), *head(16))),
+    "cnn_channels_last": ("digits", lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), Of(lambda x: x.permute(0, 2, 3, 1)), *head(16))),
+    "cnn_prelu": ("digits", lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.PReLU(4), *head(16))),
+    "cnn_projection": ("digits", lambda: nn.Sequential(nn.Conv2d(1, 3, 2), nn.ReLU(), Both(torch.add, nn.Conv2d(3, 4, 2), nn.Conv2d(3, 4, 1, stride=(2, 2), padding=(0, 0))), nn.ReLU(), *head(16))),
+    "cnn_softmax": ("digits", lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.Tanh(), *head(16), nn.Softmax(1))),
+    "cnn_arg_max": ("digits", lambda: nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), *head(24), Labels())),
     "lstm": ("sequence", lambda: nn.Sequential(Of(lambda x: x.transpose(1, 2)), Recurrent(nn.LSTM(1, 4, batch_first=True)), nn.Linear(4, 10))),
     "gru": ("sequence", lambda: nn.Sequential(Of(lambda x: x.transpose(1, 2)), Recurrent(nn.GRU(1, 4, batch_first=True)), nn.Linear(4, 10))),
     "attention": ("sequence", lambda: nn.Sequential(Of(lambda x: x.reshape(-1, 4, 4)), Attention(), nn.Flatten(), nn.Linear(16, 10))),
@@ -243,7 +328,10 @@ def save(name, model, data, outputs=None):
     np.savez_compressed(OUT / f"{name}.npz", **arrays)
     value = next(iter(outputs.values()))
     truth = y[-TEST:]
-    score = (value.argmax(1) == truth).mean() if value.shape[1] > 1 else 1 - ((value[:, 0] - truth) ** 2).mean() / truth.var()
+    if np.issubdtype(value.dtype, np.integer):
+        score = (value == truth).mean()
+    else:
+        score = (value.argmax(1) == truth).mean() if value.shape[1] > 1 else 1 - ((value[:, 0] - truth) ** 2).mean() / truth.var()
     print(f"{name}: score {score:.3f}, {len(model.SerializeToString())} bytes, {sorted({n.op_type for n in model.graph.node})}", flush=True)
 
 
@@ -367,6 +455,29 @@ def brevitas_networks():
         save(name, exported, data, outputs)
 
 
+def sklearn_networks():
+    from skl2onnx import to_onnx
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    more = dict(max_iter=1500, random_state=0)
+    for name, data, model in [
+        ("sklearn_mlp_relu", "wine", MLPClassifier((8,), **more)),
+        ("sklearn_mlp_tanh", "iris", MLPClassifier((8, 6), activation="tanh", **more)),
+        ("sklearn_mlp_logistic", "wine", MLPClassifier((8,), activation="logistic", **more)),
+        ("sklearn_mlp_two", "wine", MLPClassifier((6,), **more)),
+        ("sklearn_mlp_scaled", "flat", make_pipeline(StandardScaler(), MLPClassifier((12,), alpha=1.0, **more))),
+        ("sklearn_mlp_regression", "diabetes", MLPRegressor(hidden_layer_sizes=(8,), alpha=1.0, **more)),
+    ]:
+        if ONLY not in name:
+            continue
+        x, y = DATA[data]
+        model.fit(x[:-TEST], (y[:-TEST] == 1).astype(int) if name.endswith("two") else y[:-TEST])
+        options = None if name.endswith("regression") else {"zipmap": False}
+        save(name, to_onnx(model, x[:1], options=options, target_opset=17), data)
+
+
 def attempt(name, work):
     try:
         work()
@@ -408,6 +519,7 @@ def main():
         model = train(FakeQuantized(convolution), x[:-TEST], y[:-TEST])
         for suffix, dynamo, opset in [("script", False, 17), ("dynamo", True, 20)]:
             attempt(f"{name}_{suffix}", lambda: save(f"{name}_{suffix}", export(model.freeze(), x, dynamo, opset), data))
+    attempt("sklearn", sklearn_networks)
     attempt("brevitas", brevitas_networks)
 
 
