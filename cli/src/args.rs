@@ -17,7 +17,7 @@ pub struct Args {
 pub enum Command {
     /// Compile an ONNX model to an encrypted circuit.
     #[command(
-        after_help = "Examples: tacit compile model.onnx -o model.tacit; tacit compile model.onnx --calibration rows.npy --encrypt-head -o model.tacit"
+        after_help = "Examples: tacit compile model.onnx -o model.tacit; tacit compile model.onnx --calibration rows.npy --encrypt-head -o model.tacit; tacit compile model.onnx --calibration rows.npy --calibration-labels labels.npy --max-accuracy-loss 0.01 -o model.tacit"
     )]
     Compile(Compile),
     /// Predict on this machine: encode, encrypt, evaluate, decrypt, decode.
@@ -98,9 +98,17 @@ pub struct Compile {
     /// Where to write the artifact.
     #[arg(short, long)]
     pub output: PathBuf,
-    /// Typical inputs (.npy, .npz, .csv or .parquet), for grid encodings.
+    /// Typical inputs (.npy, .npz, .csv or .parquet), for networks and grid encodings.
     #[arg(long)]
     pub calibration: Option<PathBuf>,
+    /// The right answers to the calibration rows, one a row (.npy, .npz, .csv or .parquet): classes as the model names or numbers
+    /// them, or values. The accuracy of networks is then measured on them, not against the float model.
+    #[arg(long, value_name = "Y", requires = "calibration")]
+    pub calibration_labels: Option<PathBuf>,
+    /// Accuracy that the bits of a network may lose on the calibration rows, such as 0.01 for one in a hundred; as
+    /// --set max-accuracy-loss=X.
+    #[arg(long, value_name = "X")]
+    pub max_accuracy_loss: Option<f64>,
     /// Compile options from a TOML file, such as `precision-bits = 10`; may be repeated, later files and --set win.
     #[arg(long, value_name = "OPTIONS.toml")]
     pub spec: Vec<PathBuf>,

@@ -12,7 +12,7 @@ use std::io::{Cursor, Read, Write};
 use std::path::Path;
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::interp::tensor::{Data, TensorValue};
-use tacit_ir::stage::tensor::TensorType;
+use tacit_ir::stage::tensor::{Dim, Element, TensorType};
 
 /// Bytes one array may take.
 const MAX_ARRAY_BYTES: u64 = 8 << 30;
@@ -118,6 +118,23 @@ pub fn read_inputs(path: &Path, inputs: &[(String, TensorType)]) -> Result<BTree
         ("csv", inputs) => table::parse(&files::read(path)?, inputs).map_err(|why| unreadable(path, why)),
         ("parquet", inputs) => parquet::read(files::open(path)?, inputs).map_err(|why| unreadable(path, why)),
         _ => Err(unreadable(path, format!("`.{extension}` is not a known kind of data file"))),
+    }
+}
+
+/// Labels, one a row: an .npy array, the only array of an .npz file, or the only column of a table; numbers where all are.
+///
+/// # Errors
+/// [`Code::FileUnreadable`], [`Code::DataUnreadable`].
+pub fn read_labels(path: &Path) -> Result<TensorValue> {
+    let column = |element| vec![("labels".to_owned(), TensorType { element, shape: vec![Dim::Batch, Dim::Fixed(1)] })];
+    let found = match read_inputs(path, &column(Element::F64)) {
+        // Text, for which alone numbers are unreadable.
+        Err(why) if why.code == Code::DataUnreadable => read_inputs(path, &column(Element::Str)).map_err(|_| why)?,
+        found => found?,
+    };
+    match (found.len(), found.into_values().next()) {
+        (1, Some(labels)) => Ok(labels),
+        (count, _) => Err(unreadable(path, format!("{count} arrays where labels are one"))),
     }
 }
 

@@ -56,7 +56,7 @@ pub fn explain(
         }
     } else {
         let kept = network::Kept::of(&roles.head, options)?;
-        let searched = network::search::search(&roles.body, &rows, options, &kept)?;
+        let searched = network::search::search(&roles.body, &rows, None, options, &kept)?;
         let options = searched.as_ref().map_or(options, |found| &found.options);
         let mut cx = PassCx::new(options, &rows);
         (cx.explain, cx.kept) = (false, kept);

@@ -12,6 +12,7 @@ pub mod options;
 pub mod passes;
 pub mod roles;
 
+use network::Labels;
 use options::Options;
 use passes::{DriverOptions, Ir, PIPELINE, PassCx, PassReport, print_ir, run_passes};
 use roles::Roles;
@@ -32,19 +33,37 @@ pub struct Compiled {
     pub passes: Vec<PassReport>,
 }
 
+/// Typical inputs of a model, and what it should answer to them.
+#[derive(Clone, Copy, Debug)]
+pub struct Calibration<'a> {
+    /// By the name of the model's input; empty for none.
+    pub inputs: &'a BTreeMap<String, TensorValue>,
+    /// One label a row, as the model gives them, or the number of its greatest score, or the value of a regression; the
+    /// accuracy of networks is then measured on them.
+    pub labels: Option<&'a TensorValue>,
+}
+
+impl<'a> From<&'a BTreeMap<String, TensorValue>> for Calibration<'a> {
+    fn from(inputs: &'a BTreeMap<String, TensorValue>) -> Self {
+        Calibration { inputs, labels: None }
+    }
+}
+
 /// Threads of the compiler have a stack that the deepest tree allowed cannot overflow.
 const STACK_BYTES: usize = 256 << 20;
 
-/// Compiles an imported model. `calibration`: typical inputs of the model, by name; empty for none.
+/// Compiles an imported model. `calibration`: typical inputs of the model, by name, empty for none; with labels where there
+/// are any.
 ///
 /// # Errors
-/// What the split, the passes or the emission refuse.
-pub fn compile(
+/// What the split, the passes or the emission refuse, and labels that do not fit the model.
+pub fn compile<'a>(
     model: Graph<Tensor>,
     options: &Options,
-    calibration: &BTreeMap<String, TensorValue>,
+    calibration: impl Into<Calibration<'a>>,
     driver: &DriverOptions,
 ) -> Result<Compiled> {
+    let calibration = calibration.into();
     std::thread::scope(|scope| {
         let work = || compile_here(model, options, calibration, driver);
         let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work);
@@ -56,14 +75,17 @@ pub fn compile(
 fn compile_here(
     model: Graph<Tensor>,
     options: &Options,
-    calibration: &BTreeMap<String, TensorValue>,
+    calibration: Calibration<'_>,
     driver: &DriverOptions,
 ) -> Result<Compiled> {
     let name = model.name().to_owned();
     let Prepared { model, roles, notes } = prepared(model, options)?;
-    let rows = calibration_rows(&roles.head, calibration)?;
+    let rows = calibration_rows(&roles.head, calibration.inputs)?;
+    let labels =
+        calibration.labels.map(|labels| Labels::new(&model, &roles, calibration.inputs, labels)).transpose()?;
     let kept = network::Kept::of(&roles.head, options)?;
-    let found = network::search::search(&roles.body, &rows, options, &kept)?;
+    let found = network::search::search(&roles.body, &rows, labels.as_ref(), options, &kept)?;
+    let unused = found.is_none() && labels.is_some();
     let options = found.as_ref().map_or(options, |found| &found.options);
     let mut cx = PassCx::new(options, &rows);
     cx.kept = kept;
@@ -83,6 +105,7 @@ fn compile_here(
     let mut notes = notes;
     notes.extend(roles.clear_maps.iter().map(|map| format!("{map} runs on the client, in clear, before the trees")));
     notes.extend(found.map(|found| found.note));
+    notes.extend(unused.then(|| "calibration labels change nothing: no bits were left to choose".to_owned()));
     notes.extend(passes.iter().flat_map(|pass| pass.notes.iter().cloned()));
     let counters = |pass: &PassReport| pass.counters.iter().map(|(what, count)| ((*what).to_owned(), *count)).collect();
     let report = Report {

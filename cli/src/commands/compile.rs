@@ -9,7 +9,7 @@ use std::time::Instant;
 use tacit_compiler::frontend::onnx;
 use tacit_compiler::options::Options;
 use tacit_compiler::passes::{DriverOptions, PassReport};
-use tacit_compiler::{Compiled, compile};
+use tacit_compiler::{Calibration, Compiled, compile};
 use tacit_ir::diag::Result;
 
 pub(super) fn run(args: &Compile) -> Result<()> {
@@ -17,11 +17,13 @@ pub(super) fn run(args: &Compile) -> Result<()> {
     let bar = spinner("compiling");
     let driver = DriverOptions { print_after: args.print_after.clone(), stop_after: None };
     let settings = |model: &Path| {
-        let mut options = options::read(Some(model), &args.spec, &args.set)?;
+        let set = options::with_flag(&args.set, "max-accuracy-loss", args.max_accuracy_loss)?;
+        let mut options = options::read(Some(model), &args.spec, &set)?;
         options.encrypt_head |= args.encrypt_head;
         Ok(options)
     };
-    let compiled = from_files(&args.model, settings, args.calibration.as_deref(), &driver)?;
+    let calibration = (args.calibration.as_deref(), args.calibration_labels.as_deref());
+    let compiled = from_files(&args.model, settings, calibration, &driver)?;
     files::write(&args.output, &compiled.artifact.to_bytes()?)?;
     bar.finish_and_clear();
     print_passes(&compiled.passes, args.time_passes);
@@ -38,11 +40,11 @@ pub(super) fn run(args: &Compile) -> Result<()> {
     Ok(())
 }
 
-/// Compiles a model file with its options and calibration rows.
+/// Compiles a model file with its options, calibration rows and their labels.
 pub(super) fn from_files(
     model: &Path,
     options: impl FnOnce(&Path) -> Result<Options>,
-    calibration: Option<&Path>,
+    (calibration, labels): (Option<&Path>, Option<&Path>),
     driver: &DriverOptions,
 ) -> Result<Compiled> {
     // Before its options: where a model is no TOML at all, that is what is wrong.
@@ -52,7 +54,9 @@ pub(super) fn from_files(
         None => BTreeMap::new(),
         Some(path) => data::read_inputs(path, &onnx::inputs(&graph))?,
     };
-    compile(graph, &options, &calibration, driver).map_err(|why| files::within(why, model))
+    let labels = labels.map(data::read_labels).transpose()?;
+    let calibration = Calibration { inputs: &calibration, labels: labels.as_ref() };
+    compile(graph, &options, calibration, driver).map_err(|why| files::within(why, model))
 }
 
 /// What passes printed, and their times when asked for.

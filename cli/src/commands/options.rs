@@ -28,6 +28,24 @@ pub(super) fn read(model: Option<&Path>, specs: &[PathBuf], settings: &[String])
     serde_json::from_value(Value::Object(object)).map_err(|why| invalid(why.to_string()))
 }
 
+/// Settings and a flag that means the same as one of them.
+///
+/// # Errors
+/// [`Code::OptionInvalid`] where a setting says otherwise.
+pub(super) fn with_flag(settings: &[String], key: &str, value: Option<f64>) -> Result<Vec<String>> {
+    let mut all = settings.to_vec();
+    let Some(value) = value else { return Ok(all) };
+    for setting in settings {
+        let same = |(own, text): (&str, &str)| own.trim() != key || text.trim().parse() == Ok(value);
+        if !setting.split_once('=').is_none_or(same) {
+            return Err(Diagnostic::new(Code::OptionInvalid, format!("--{key} {value} contradicts --set {setting}"))
+                .help(format!("give one of them: --{key} {value} means --set {key}={value}")));
+        }
+    }
+    all.push(format!("{key}={value}"));
+    Ok(all)
+}
+
 fn invalid(why: String) -> Diagnostic {
     Diagnostic::new(Code::OptionInvalid, why).help(format!("options are: {}", known().join(", ")))
 }

@@ -1,7 +1,8 @@
 //! `tacit train`: compiles inside a SageMaker training job, whose files lie below one folder.
 //!
-//! Channels `model` and `calibration` hold the inputs, hyperparameters are compile options. The server's part goes to `model`,
-//! the client's part and the reports to `output/data`: SageMaker makes two archives of them, for two kinds of readers.
+//! Channels `model`, `calibration` and `calibration-labels` hold the inputs, hyperparameters are compile options. The server's
+//! part goes to `model`, the client's part and the reports to `output/data`: SageMaker makes two archives of them, for two kinds
+//! of readers.
 
 use super::{compile, inspect, options, report, say};
 use crate::args::Train;
@@ -44,13 +45,14 @@ fn train(folder: &Path) -> Result<()> {
     let settings = hyperparameters(&folder.join("input/config/hyperparameters.json"))?;
     let data = folder.join("input/data");
     let (model, _unpacked) = model_file(&data.join("model"))?;
-    let calibration = data.join("calibration");
-    let calibration = match calibration.is_dir() {
-        true => Some(only_file(&calibration, &["npy", "npz", "csv", "parquet"])?),
-        false => None,
+    let rows = |channel: &str| -> Result<Option<PathBuf>> {
+        let channel = data.join(channel);
+        channel.is_dir().then(|| only_file(&channel, &["npy", "npz", "csv", "parquet"])).transpose()
     };
+    let (calibration, labels) = (rows("calibration")?, rows("calibration-labels")?);
     let read = |model: &Path| options::read(Some(model), &[], &settings);
-    let artifact = compile::from_files(&model, read, calibration.as_deref(), &DriverOptions::default())?.artifact;
+    let calibration = (calibration.as_deref(), labels.as_deref());
+    let artifact = compile::from_files(&model, read, calibration, &DriverOptions::default())?.artifact;
     let bytes = artifact.to_bytes()?;
     let server = artifact.server_part().ok_or_else(|| Diagnostic::internal("an artifact without a circuit"))?;
     let mut summary = inspect::summary(&artifact)?;

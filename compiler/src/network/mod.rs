@@ -4,10 +4,12 @@
 //! where an atom is an input or the output of a function of one affine map. [`quantize`](quantize::quantize) gives every
 //! atom integers with a sound interval, and every function a table.
 
+mod accuracy;
 pub(crate) mod calibrate;
 mod function;
 mod grid;
 pub(crate) mod heads;
+mod labels;
 pub(crate) mod quantize;
 mod rounding;
 mod rows;
@@ -17,6 +19,7 @@ mod tables;
 pub(crate) mod trace;
 
 pub(crate) use grid::Kept;
+pub(crate) use labels::Labels;
 pub(crate) use rows::Row;
 pub(crate) use trace::{Activation, Output, trace};
 

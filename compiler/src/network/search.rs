@@ -2,35 +2,24 @@
 //! keeps to the asked loss.
 //!
 //! Every candidate is compiled; in the order of their predicted times they are simulated, with the predicted noise drawn,
-//! against the float network, until one is accurate enough.
+//! against the float network or labels (`accuracy.rs`), until one is accurate enough.
 
-use super::Kept;
+use super::accuracy::{Accuracy, Losses, Rows};
+use super::{Kept, Labels};
 use crate::emit::emit;
 use crate::options::{HeadRule, Options};
 use crate::passes::{DriverOptions, Ir, PIPELINE, PassCx, run_passes};
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha20Rng;
-use rand_distr::StandardNormal;
-use std::collections::BTreeMap;
-use tacit_ir::artifact::{ClientSpec, Encoder, Scale, encode};
+use tacit_ir::artifact::ClientSpec;
 use tacit_ir::diag::{Code, Diagnostic, Result};
-use tacit_ir::graph::{Graph, ValueId};
-use tacit_ir::interp::integer::encode_codes;
-use tacit_ir::interp::network::Messages;
-use tacit_ir::interp::plan::simulate;
-use tacit_ir::interp::tensor::{TensorValue, evaluate};
+use tacit_ir::graph::Graph;
 use tacit_ir::plan::Plan;
-use tacit_ir::stage::quant::{CodedFeature, Quant};
-use tacit_ir::stage::tensor::{Dim, Element, Tensor, TensorOp};
+use tacit_ir::stage::quant::Quant;
+use tacit_ir::stage::tensor::Tensor;
 
 const INPUT_BITS: [u32; 4] = [3, 4, 6, 8];
 const WEIGHT_BITS: [u32; 3] = [3, 4, 6];
 /// Tried in rounds: the finer ones where no other is accurate enough.
 const NOISE_SHARES: [&[f64]; 3] = [&[0.35, 0.2, 0.1], &[0.05, 0.025], &[0.012, 0.006, 0.003]];
-/// Calibration rows that candidates are simulated on at most.
-const ROWS: usize = 300;
-
-type Rows = BTreeMap<String, Vec<Vec<f64>>>;
 
 /// A compiled candidate.
 struct Candidate {
@@ -51,7 +40,13 @@ pub(crate) struct Found {
 ///
 /// # Errors
 /// That of the last candidate when none compiles; `NoParameters` when none is accurate enough.
-pub(crate) fn search(body: &Graph<Tensor>, rows: &Rows, options: &Options, kept: &Kept) -> Result<Option<Found>> {
+pub(crate) fn search(
+    body: &Graph<Tensor>,
+    rows: &Rows,
+    labels: Option<&Labels>,
+    options: &Options,
+    kept: &Kept,
+) -> Result<Option<Found>> {
     if !super::is_network(body) {
         return Ok(None);
     }
@@ -88,8 +83,7 @@ pub(crate) fn search(body: &Graph<Tensor>, rows: &Rows, options: &Options, kept:
             }
         }
     }
-    let float = float_outputs(body, rows)?;
-    let judged: Vec<Judged> = body.outputs().iter().map(|(_, id)| Judged::of(body, *id)).collect();
+    let accuracy = Accuracy::new(body, rows, labels)?;
     let mut refused = None;
     let mut best: Option<(f64, f64)> = None;
     let rounds =
@@ -108,9 +102,10 @@ pub(crate) fn search(body: &Graph<Tensor>, rows: &Rows, options: &Options, kept:
         }
         candidates.sort_by(|a, b| a.predicted_us.total_cmp(&b.predicted_us));
         for candidate in candidates {
-            let (loss, error) = losses(&candidate, rows, &float, &judged)?;
+            let losses = accuracy.of(&candidate.client, &candidate.plan)?;
+            let Losses { loss, error, .. } = losses;
             if loss <= options.max_accuracy_loss && options.max_output_error.is_none_or(|limit| error <= limit) {
-                let note = note(&candidate, kept, head_is_open, loss, error, rows);
+                let note = note(&candidate, kept, head_is_open, &accuracy.describe(&losses), error);
                 return Ok(Some(Found { options: candidate.options, note }));
             }
             if best.is_none_or(|known| (loss, error) < known) {
@@ -127,12 +122,13 @@ pub(crate) fn search(body: &Graph<Tensor>, rows: &Rows, options: &Options, kept:
         (Some((loss, _)), _) => Err(Diagnostic::new(
             Code::NoParameters,
             format!(
-                "the most accurate choice of bits loses {:.2} % on the calibration rows, over the {:.2} % allowed",
+                "the most accurate choice of bits loses {:.2} % {}, over the {:.2} % allowed",
                 100.0 * loss,
+                accuracy.measure(),
                 100.0 * options.max_accuracy_loss
             ),
         )
-        .help(format!("allow it: --set max-accuracy-loss={:.3}; or train with smaller weights", loss * 1.1))),
+        .help(format!("allow it: --max-accuracy-loss {:.3}; or train with smaller weights", loss * 1.1))),
         (None, Some(why)) => Err(why),
         (None, None) => Ok(None),
     }
@@ -159,96 +155,8 @@ fn candidate(lowered: Ir, rows: &Rows, options: Options) -> Result<Candidate> {
     Ok(Candidate { predicted_us, options, client, plan })
 }
 
-/// The float values of every output on the calibration rows, output by output, row by row.
-fn float_outputs(body: &Graph<Tensor>, rows: &Rows) -> Result<Vec<Vec<Vec<f64>>>> {
-    let mut inputs = BTreeMap::new();
-    let mut count = 0;
-    for id in body.values() {
-        let node = body.node(id);
-        let TensorOp::Input { name } = &node.op else { continue };
-        let own = rows.get(name).ok_or_else(|| Diagnostic::internal("no calibration rows of a head value"))?;
-        count = own.len().min(ROWS);
-        let flat = own.iter().take(count).flatten().copied().collect();
-        inputs.insert(name.clone(), TensorValue::of_type(&node.ty, count, flat));
-    }
-    let outputs = evaluate(body, &inputs)?;
-    let split = |value: &TensorValue| {
-        let flat = value.to_f64().unwrap_or_default();
-        let width = (flat.len() / count.max(1)).max(1);
-        flat.chunks(width).map(<[f64]>::to_vec).collect()
-    };
-    Ok(outputs.values().map(split).collect())
-}
-
-/// How the outputs of a row are compared with the float model's.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Judged {
-    /// Scores: the share of rows whose greatest is another.
-    Greatest,
-    /// Whole numbers: the share of rows with another one.
-    Whole,
-    /// Values: the error's deviation over the value's.
-    Values,
-}
-
-impl Judged {
-    fn of(body: &Graph<Tensor>, output: ValueId) -> Judged {
-        let node = body.node(output);
-        let single = node.ty.shape.iter().all(|dim| matches!(dim, Dim::Batch | Dim::Fixed(1)));
-        match (&node.op, node.ty.element) {
-            (_, Element::I64 | Element::Bool) => Judged::Whole,
-            // In order already.
-            (TensorOp::TopK { .. }, _) => Judged::Values,
-            _ if single => Judged::Values,
-            _ => Judged::Greatest,
-        }
-    }
-}
-
-/// The loss of the worst output, and the largest of all outputs' error's deviation over the output's.
-fn losses(candidate: &Candidate, rows: &Rows, float: &[Vec<Vec<f64>>], judged: &[Judged]) -> Result<(f64, f64)> {
-    let count = float.first().map_or(0, Vec::len);
-    let features = candidate.client.features()?;
-    // The same draws for every candidate and every compilation: artifacts are reproducible.
-    let mut rng = ChaCha20Rng::seed_from_u64(0);
-    let mut found: Vec<Vec<Vec<f64>>> = vec![Vec::with_capacity(count); float.len()];
-    for row in 0..count {
-        let messages = messages(&candidate.client, &features, rows, row)?;
-        let mut draw = |std: f64| std * rng.sample::<f64, _>(StandardNormal);
-        let results = simulate(&candidate.plan, &candidate.client.layout, &messages.inputs(), Some(&mut draw))?;
-        for ((found, values), decoder) in found.iter_mut().zip(&results).zip(&candidate.client.decoders) {
-            let Scale::Torus { unit } = decoder.scale else { continue };
-            found.push(encode::reals(decoder, unit, values).collect());
-        }
-    }
-    let pairs = || found.iter().zip(float);
-    let loss =
-        pairs().zip(judged).map(|((found, float), judged)| output_loss(found, float, *judged)).fold(0.0, f64::max);
-    let error = pairs().map(|(found, float)| output_error(found, float)).fold(0.0, f64::max);
-    Ok((loss, error))
-}
-
-fn output_loss(found: &[Vec<f64>], float: &[Vec<f64>], judged: Judged) -> f64 {
-    let rows = float.len().max(1) as f64;
-    let best = |row: &[f64]| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]));
-    let whole = |row: &[f64]| row.iter().map(|x| x.round() as i64).collect::<Vec<_>>();
-    let pairs = || found.iter().zip(float);
-    match judged {
-        Judged::Greatest => pairs().filter(|(a, b)| best(a) != best(b)).count() as f64 / rows,
-        Judged::Whole => pairs().filter(|(a, b)| whole(a) != whole(b)).count() as f64 / rows,
-        Judged::Values => output_error(found, float),
-    }
-}
-
-fn output_error(found: &[Vec<f64>], float: &[Vec<f64>]) -> f64 {
-    let mean = float.iter().flatten().sum::<f64>() / float.iter().map(Vec::len).sum::<usize>().max(1) as f64;
-    let variance = float.iter().flatten().map(|x| (x - mean).powi(2)).sum::<f64>();
-    let error = found.iter().flatten().zip(float.iter().flatten()).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
-    (error / variance.max(f64::MIN_POSITIVE)).sqrt()
-}
-
 /// What was chosen, for the user.
-fn note(candidate: &Candidate, kept: &Kept, head_is_open: bool, loss: f64, error: f64, rows: &Rows) -> String {
+fn note(candidate: &Candidate, kept: &Kept, head_is_open: bool, accuracy: &str, error: f64) -> String {
     let Options { input_bits, weight_bits, noise_share, .. } = &candidate.options;
     let rule = match candidate.options.head {
         Some(HeadRule::Pairs) if head_is_open => "; positions by comparing all pairs",
@@ -261,22 +169,8 @@ fn note(candidate: &Candidate, kept: &Kept, head_is_open: bool, loss: f64, error
         "the model's own integers".to_owned()
     };
     format!(
-        "{bits}, noise up to {} of an activation's deviation: predicted {:.0} ms on one core; on {} simulated calibration rows {:.2} % loss, errors of {error:.4} of the outputs' deviation{rule}",
+        "{bits}, noise up to {} of an activation's deviation: predicted {:.0} ms on one core; {accuracy}, errors of {error:.4} of the outputs' deviation{rule}",
         noise_share.unwrap_or(0.0),
         candidate.predicted_us / 1e3,
-        rows.values().next().map_or(0, |rows| rows.len().min(ROWS)),
-        100.0 * loss,
     )
-}
-
-fn messages(client: &ClientSpec, features: &[Vec<CodedFeature>], rows: &Rows, row: usize) -> Result<Messages> {
-    let mut out = Messages::zeros(&client.layout);
-    for (encoder, features) in client.encoders.iter().zip(features) {
-        let Encoder::Codes { value, single, columns, thermometers, samples } = encoder else { continue };
-        let values = rows.get(value).and_then(|rows| rows.get(row));
-        let values = values.ok_or_else(|| Diagnostic::internal("a calibration row is missing"))?;
-        let codes = encode_codes(values, *single, features).map_err(Diagnostic::internal)?;
-        encode::codes(&codes, columns, thermometers, samples, &mut out);
-    }
-    Ok(out)
 }
