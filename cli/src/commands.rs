@@ -18,6 +18,7 @@ mod tools;
 mod train;
 
 pub use engine::{Evaluation, Timing, encrypted_predictions};
+pub use profile::measured as measured_costs;
 
 use crate::args::Command;
 use crate::files;

@@ -165,7 +165,8 @@ fn costs(graph: &Graph<Circuit>, cost: &CostProfile, out: &mut BTreeMap<String, 
                 });
                 (format!("R1, {} look-ups by {} products", table.len(), turns.singles + turns.blocks), us)
             }
-            (CircuitOp::Bootstrap { table, .. }, _) => {
+            (CircuitOp::Bootstrap { table, results, .. }, _) => {
+                let count = table.len() / results.unwrap_or(1) as usize;
                 let large = node
                     .operands
                     .first()
@@ -177,7 +178,7 @@ fn costs(graph: &Graph<Circuit>, cost: &CostProfile, out: &mut BTreeMap<String, 
                 let one = params.map_or(0.0, |params| {
                     cost.bootstrap_us(&glwe, params) + if large { cost.keyswitch_us(&glwe, params) } else { 0.0 }
                 });
-                (format!("R2, {} bootstraps", table.len()), table.len() as f64 * one)
+                (format!("R2, {count} bootstraps"), count as f64 * one)
             }
             (CircuitOp::Affine { column, .. }, CircuitType::Lwe { ranges, small, .. }) => {
                 let widest = ranges.iter().map(|(low, high)| low.abs_diff(*high)).max().unwrap_or(0);

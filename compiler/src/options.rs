@@ -87,6 +87,8 @@ pub struct Options {
     /// Networks: the largest noise at the argument of an activation, as a share of the argument's standard deviation over
     /// the calibration rows; searched when absent.
     pub noise_share: Option<f64>,
+    /// Networks: one blind rotation may turn several tables of one sum, where that is predicted to be quicker.
+    pub share_rotations: bool,
     /// Networks: at most so many parameter sets of bootstraps, each with keys of its own; 1 gives all the same.
     pub partitions: u32,
     /// Networks: the share of calibration rows whose class may differ from the float model's (for one output: the error's
@@ -170,6 +172,7 @@ impl Default for Options {
             encrypt_head: false,
             head: None,
             noise_share: None,
+            share_rotations: true,
             partitions: 4,
             max_accuracy_loss: 0.004,
             max_output_error: None,

@@ -57,6 +57,12 @@ impl BootstrapParams {
     pub const MAX_GLWE_DIMENSION: u32 = 4;
     /// Most partitions of a circuit.
     pub const MAX_PARTITIONS: usize = 16;
+    /// Most tables that one blind rotation turns.
+    pub const MAX_RESULTS: u32 = 8;
+    /// Whether one blind rotation may give so many results.
+    pub fn may_give(results: u32) -> bool {
+        results.is_power_of_two() && results <= BootstrapParams::MAX_RESULTS
+    }
     /// Levels of the keyswitch, 0 where there is none.
     pub fn keyswitch_levels(&self) -> u32 {
         self.keyswitch.map_or(0, |gadget| gadget.levels)

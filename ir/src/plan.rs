@@ -191,16 +191,20 @@ pub enum Layer {
         /// Per row: torus value added.
         constant: Vec<u32>,
     },
-    /// For each element a table, rotated by the element's phase; coefficient 0. Elements under the flattened GLWE key are
-    /// switched to the partition's small key first.
+    /// For each element of a vector a table, rotated by the element's phase; its first coefficients, as many as there are
+    /// results. Elements under the flattened GLWE key are switched to the partition's small key first.
     Bootstrap {
         /// The partition.
         partition: u32,
         /// The vector.
         operand: u32,
+        /// Results of each rotation, a power of two t: phases are rounded to multiples of `t/2N`, so that a table holds t
+        /// tables, entry by entry in turn (Chillotti, Ligier, Orfila, Tap, "Improved programmable bootstrapping with larger
+        /// precision and efficient arithmetic circuits for TFHE", ASIACRYPT 2021).
+        results: u32,
         /// Tables of N torus values.
         tables: Vec<Vec<u32>>,
-        /// Per element: its table.
+        /// Per element of the vector: its table.
         table: Vec<u32>,
     },
 }
@@ -210,7 +214,8 @@ impl Layer {
     pub fn len(&self) -> usize {
         match self {
             Layer::Samples { count, .. } => *count as usize,
-            Layer::Rotate { table, .. } | Layer::Bootstrap { table, .. } => table.len(),
+            Layer::Rotate { table, .. } => table.len(),
+            Layer::Bootstrap { results, table, .. } => table.len().saturating_mul(*results as usize),
             Layer::Affine { constant, .. } => constant.len(),
         }
     }

@@ -120,7 +120,7 @@ fn ours(set: &Set) -> (f64, f64, f64) {
     let tables: Vec<Vec<u32>> = vec![table.iter().map(|message| message << 27).collect()];
     let layers = vec![
         Layer::Samples { small: true, first: 0, count: COUNT as u32 },
-        Layer::Bootstrap { partition: 0, operand: 0, tables: tables.clone(), table: vec![0; COUNT] },
+        Layer::Bootstrap { partition: 0, operand: 0, results: 1, tables: tables.clone(), table: vec![0; COUNT] },
     ];
     let network = Network { layers, results: vec![1], ..Network::default() };
     let plan = Plan { network, ..Plan::default() };
@@ -148,7 +148,7 @@ fn ours(set: &Set) -> (f64, f64, f64) {
     let random = |count: usize| -> Vec<u32> { (0..count as u32).map(|i| i.wrapping_mul(0x9e37_79b9)).collect() };
     let small = random(COUNT * (n as usize + 1));
     let large = random(COUNT * (set.glwe.lwe_dimension() as usize + 1));
-    let bootstrap = pool(1).install(|| least(|| drop(key.bootstrap(&small, &tables, &[0; COUNT])))) / COUNT as f64;
+    let bootstrap = pool(1).install(|| least(|| drop(key.bootstrap(&small, 1, &tables, &[0; COUNT])))) / COUNT as f64;
     let keyswitch = pool(1).install(|| least(|| drop(key.keyswitch(&large)))) / COUNT as f64;
     (bootstrap, keyswitch, log2_std(&errors))
 }

@@ -1,6 +1,9 @@
 //! The figures of the network examples, and how networks grow: `cargo bench -p tacit-tests --bench networks [-- growth]`;
-//! a part of an example's name restricts it. With `-- bootstrap`, every layer is bootstrapped, so that the efficiency is that
+//! a part of an example's name restricts it. With `-- tables`, random networks with concatenated ReLUs, whose two tables of a sum
+//! may share a rotation, beside themselves without sharing. With `-- bootstrap`, every layer is bootstrapped, so that the efficiency is that
 //! of regime R2 alone, and each network is also measured with one parameter set for all bootstraps where it has several.
+//!
+//! Parameters are chosen, and times predicted, by what `tacit profile` finds on this machine before.
 //!
 //! Medians; bootstraps and keyswitches alone are measured in the same run, on the same keys. The efficiency (`effic.`) is the
 //! time of the bootstraps alone over that of the run, both on two threads and in turn; `cpu` is the same of the time that all
@@ -15,7 +18,7 @@ use tacit_compiler::options::{Options, RegimeRule};
 use tacit_compiler::passes::DriverOptions;
 use tacit_ir::artifact::Artifact;
 use tacit_ir::cost::CostProfile;
-use tacit_ir::graph::{Graph, Loc};
+use tacit_ir::graph::{Graph, Loc, ValueId};
 use tacit_ir::interp::tensor::TensorValue;
 use tacit_ir::params::BootstrapParams;
 use tacit_ir::plan::Layout;
@@ -31,13 +34,18 @@ const ALONE: usize = 64;
 
 fn main() {
     let only: Option<String> = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let cost_profile = tacit::commands::measured_costs().expect("primitives run");
     header();
     if only.as_deref() == Some("growth") {
-        growth();
+        growth(&cost_profile);
+        return;
+    }
+    if only.as_deref() == Some("tables") {
+        tables(&cost_profile);
         return;
     }
     let bootstrap = only.as_deref() == Some("bootstrap");
-    let mut options = Options::default();
+    let mut options = Options { cost_profile, ..Options::default() };
     if bootstrap {
         // A first layer that is bootstrapped is less accurate than a rotated one; only time is looked at here.
         options = Options { regime: Some(RegimeRule::Bootstrap), max_accuracy_loss: 0.05, ..options };
@@ -50,7 +58,8 @@ fn main() {
         let ready = compile(&example, &example.name, &options);
         if bootstrap && ready.layout.partitions.len() > 1 {
             let single = Options { partitions: 1, ..options.clone() };
-            compare(&ready, &compile(&example, &format!("{}, one set", example.name), &single));
+            let single = compile(&example, &format!("{}, one set", example.name), &single);
+            compare(&format!("{} sets", ready.layout.partitions.len()), &ready, &single);
         }
     }
 }
@@ -63,19 +72,18 @@ fn compile(example: &Example, name: &str, options: &Options) -> Ready {
     let compile = start.elapsed().as_secs_f64();
     let codec = Codec::new(&compiled.artifact).expect("a fresh artifact");
     let inputs = example.inputs(&codec).expect("the test rows");
-    measure(name, &compiled.artifact, &inputs, compile)
+    measure(name, &compiled.artifact, &inputs, &options.cost_profile, compile)
 }
 
-/// Runs with several parameter sets and with one, in turn on two threads.
-fn compare(several: &Ready, one: &Ready) {
-    let pair = |_| [several, one].map(|ready| Clocks::of(|| ready.run()));
+/// Runs of two circuits of a network, in turn on two threads: what the first saves.
+fn compare(what: &str, first: &Ready, second: &Ready) {
+    let pair = |_| [first, second].map(|ready| Clocks::of(|| ready.run()));
     let pairs: Vec<[Clocks; 2]> = pool(2).install(|| (0..TIMES).map(pair).collect());
-    let [several_ms, one_ms] = [0, 1].map(|at| Clocks::median(&pairs.iter().map(|pair| pair[at]).collect::<Vec<_>>()));
+    let [first_ms, second_ms] = [0, 1].map(|at| Clocks::median(&pairs.iter().map(|pair| pair[at]).collect::<Vec<_>>()));
     println!(
-        "  {} sets save {:.1} % of the run, {:.1} % of the time on processors",
-        several.layout.partitions.len(),
-        100.0 * (1.0 - several_ms.wall / one_ms.wall),
-        100.0 * (1.0 - several_ms.cpu / one_ms.cpu)
+        "  {what}: {:.1} % less than the next, {:.1} % of the time on processors",
+        100.0 * (1.0 - first_ms.wall / second_ms.wall),
+        100.0 * (1.0 - first_ms.cpu / second_ms.cpu)
     );
 }
 
@@ -136,7 +144,7 @@ impl Ready {
     fn bootstraps_alone(&self, switched: bool) -> Clocks {
         self.alone(switched, |key, params| {
             let tables = vec![random(self.layout.glwe.polynomial_size as usize)];
-            drop(key.bootstrap(&random(ALONE * (params.lwe.dimension as usize + 1)), &tables, &[0; ALONE]));
+            drop(key.bootstrap(&random(ALONE * (params.lwe.dimension as usize + 1)), 1, &tables, &[0; ALONE]));
         })
     }
 
@@ -151,13 +159,19 @@ fn random(count: usize) -> Vec<u32> {
 }
 
 /// Prints a line.
-fn measure(name: &str, artifact: &Artifact, inputs: &BTreeMap<String, TensorValue>, compile: f64) -> Ready {
+fn measure(
+    name: &str,
+    artifact: &Artifact,
+    inputs: &BTreeMap<String, TensorValue>,
+    costs: &CostProfile,
+    compile: f64,
+) -> Ready {
     let compile_mb = peak_mb();
     reset_peak();
     let layout = artifact.client.layout.clone();
     let plan = artifact.plan.clone().expect("a whole artifact");
     let counts = plan.counts();
-    let predicted_ms = CostProfile::default().plan_us(&layout, &plan) / 1e3;
+    let predicted_ms = costs.plan_us(&layout, &plan) / 1e3;
     let circuit = Circuit::new(layout.clone(), plan, artifact.digest).expect("a checked plan");
     let client = ClientKey::generate(&layout, artifact.digest).expect("a key");
     let key_file = client.evaluation_key().expect("a key");
@@ -209,22 +223,60 @@ fn measure(name: &str, artifact: &Artifact, inputs: &BTreeMap<String, TensorValu
 }
 
 /// Random networks of 64 inputs, ten outputs and ReLU layers of the same width, with bits as the examples have them.
-fn growth() {
+fn growth(costs: &CostProfile) {
     for depth in [1usize, 2, 4, 8] {
         for width in [32usize, 64, 128] {
             reset_peak();
-            let options =
-                Options { input_bits: Some(4), weight_bits: Some(4), noise_share: Some(0.2), ..Options::default() };
+            let options = Options {
+                input_bits: Some(4),
+                weight_bits: Some(4),
+                noise_share: Some(0.2),
+                cost_profile: *costs,
+                ..Options::default()
+            };
             let start = Instant::now();
             let compiled = tacit_compiler::compile(mlp(width, depth), &options, &rows(256), &DriverOptions::default());
             match compiled {
                 Ok(compiled) => {
                     let compile = start.elapsed().as_secs_f64();
-                    measure(&format!("{depth} layers of {width}"), &compiled.artifact, &rows(1), compile);
+                    measure(&format!("{depth} layers of {width}"), &compiled.artifact, &rows(1), costs, compile);
                 }
                 Err(why) => println!("{depth} layers of {width}: {why} ({:.1} s)", ms(start) / 1e3),
             }
         }
+    }
+}
+
+/// Random networks with concatenated ReLUs, every layer bootstrapped: two tables of each sum.
+fn tables(costs: &CostProfile) {
+    for (width, depth) in [(32, 1), (32, 2), (64, 2), (32, 4)] {
+        let options = Options {
+            input_bits: Some(4),
+            weight_bits: Some(4),
+            noise_share: Some(0.2),
+            regime: Some(RegimeRule::Bootstrap),
+            cost_profile: *costs,
+            ..Options::default()
+        };
+        let graph = mlp_of(width, depth, |graph, x| {
+            let relu = |graph: &mut Graph<Tensor>, x| {
+                graph.push(TensorOp::Unary { kind: UnaryKind::Relu }, vec![x], None, Loc::Unknown).expect("a ReLU")
+            };
+            let neg = TensorOp::Unary { kind: UnaryKind::Neg };
+            let minus = graph.push(neg, vec![x], None, Loc::Unknown).expect("a negative");
+            let both = vec![relu(graph, x), relu(graph, minus)];
+            graph.push(TensorOp::Concat { axis: 1 }, both, None, Loc::Unknown).expect("a concatenation")
+        });
+        let ready = |share_rotations: bool| {
+            let options = Options { share_rotations, ..options.clone() };
+            let start = Instant::now();
+            let compiled = tacit_compiler::compile(graph.clone(), &options, &rows(256), &DriverOptions::default());
+            let artifact = compiled.expect("a network compiles").artifact;
+            let compile = start.elapsed().as_secs_f64();
+            let name = format!("{depth} x {width}, {}", if share_rotations { "shared" } else { "apart" });
+            measure(&name, &artifact, &rows(1), costs, compile)
+        };
+        compare("shared", &ready(true), &ready(false));
     }
 }
 
@@ -241,6 +293,12 @@ fn rows(count: usize) -> BTreeMap<String, TensorValue> {
 }
 
 fn mlp(width: usize, depth: usize) -> Graph<Tensor> {
+    mlp_of(width, depth, |graph, x| {
+        graph.push(TensorOp::Unary { kind: UnaryKind::Relu }, vec![x], None, Loc::Unknown).expect("an activation")
+    })
+}
+
+fn mlp_of(width: usize, depth: usize, activate: impl Fn(&mut Graph<Tensor>, ValueId) -> ValueId) -> Graph<Tensor> {
     let mut state = 1u64;
     let mut graph = Graph::new("mlp");
     let input = TensorOp::Input { name: "x".to_owned() };
@@ -254,12 +312,11 @@ fn mlp(width: usize, depth: usize) -> Graph<Tensor> {
         let weights = (0..outputs * columns).map(|_| scale * uniform(&mut state)).collect();
         let op = TensorOp::Linear { outputs, weights, bias: vec![0.01; outputs] };
         x = graph.push(op, vec![x], None, Loc::Unknown).expect("a layer");
-        if layer < depth {
-            x = graph
-                .push(TensorOp::Unary { kind: UnaryKind::Relu }, vec![x], None, Loc::Unknown)
-                .expect("an activation");
-        }
         columns = outputs;
+        if layer < depth {
+            x = activate(&mut graph, x);
+            columns = graph.node(x).ty.columns().expect("rows");
+        }
     }
     graph.output("y", x);
     graph

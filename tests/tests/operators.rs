@@ -12,6 +12,7 @@ use tacit_compiler::options::Options;
 use tacit_compiler::passes::{DriverOptions, Ir, parse_ir};
 use tacit_ir::interp::plan;
 use tacit_ir::interp::tensor::{Data, TensorValue, evaluate};
+use tacit_ir::plan::PlanCounts;
 
 /// Elements of the values that operations are applied to.
 const WIDTH: usize = 2;
@@ -131,8 +132,12 @@ fn rows(count: usize, seed: u64) -> BTreeMap<String, TensorValue> {
 /// Checks each operation: the errors of at least `share` of the values, over the output's range, are at most 5 % in the
 /// clear circuit and 20 % encrypted.
 fn check(operations: &[(String, Vec<String>)], settings: &str, share: f64) {
-    let Ir::Tensor(model) = parse_ir(&graph(operations)).unwrap_or_else(|why| panic!("{why}\n{}", graph(operations)))
-    else {
+    check_text(&graph(operations), settings, share);
+}
+
+/// The same of the outputs of a float graph; counts what the circuit does.
+fn check_text(text: &str, settings: &str, share: f64) -> PlanCounts {
+    let Ir::Tensor(model) = parse_ir(text).unwrap_or_else(|why| panic!("{why}\n{text}")) else {
         panic!("a float graph was written");
     };
     let options: Options = serde_json::from_str(settings).unwrap();
@@ -162,6 +167,7 @@ fn check(operations: &[(String, Vec<String>)], settings: &str, share: f64) {
     for (name, expected) in &evaluate(&model, &inputs).unwrap() {
         judge(name, &found[name].to_f64().unwrap(), &expected.to_f64().unwrap(), 0.2, "encrypted");
     }
+    plan.counts()
 }
 
 const ROTATED: &str = r#"{"input-bits": 6, "weight-bits": 6, "noise-share": 0.05}"#;
@@ -183,6 +189,49 @@ fn each_elementwise_operation_runs_encrypted() {
 #[test]
 fn operations_of_two_encrypted_values_run_encrypted() {
     check(&alone(PAIRS), BOOTSTRAPPED, 0.95);
+}
+
+/// The two tables of each sum of a concatenated ReLU are results of one bootstrap, and those of four functions of one value.
+#[test]
+fn tables_of_one_sum_share_a_bootstrap() {
+    let text = |functions: &[&str]| {
+        let mut text = r#"tensor @shared version 1 {
+          %0 = input { name = "x" } : f32[?, 2]
+          %1 = linear %0 { outputs = 2, weights = f64[0.75, -0.5, 0.5, 1.0], bias = f64[0.1, -0.2] }
+          %2 = unary %1 { kind = "neg" }
+        "#
+        .to_owned();
+        let mut values = Vec::new();
+        for (at, function) in (3..).zip(functions) {
+            text.push_str(&format!("%{at} = unary {function}\n"));
+            values.push(format!("%{at}"));
+        }
+        let next = 3 + values.len();
+        let weights: Vec<&str> = ["1.0", "0.5", "-0.5", "0.75"].into_iter().cycle().take(4 * values.len()).collect();
+        let weights = weights.join(", ");
+        text + &format!(
+            "%{next} = concat {} {{ axis = 1 }}\n\
+             %{} = linear %{next} {{ outputs = 2, weights = f64[{weights}], bias = f64[0.0, 0.5] }}\n\
+             output \"y\" = %{}\n}}\n",
+            values.join(", "),
+            next + 1,
+            next + 1
+        )
+    };
+    let crelu = text(&[r#"%1 { kind = "relu" }"#, r#"%2 { kind = "relu" }"#]);
+    let four = text(&[
+        r#"%1 { kind = "relu" }"#,
+        r#"%2 { kind = "softplus" }"#,
+        r#"%1 { kind = "tanh" }"#,
+        r#"%2 { kind = "abs" }"#,
+    ]);
+    let settings = r#"{"input-bits": 8, "weight-bits": 6, "noise-share": 0.1, "regime": "bootstrap""#;
+    for (text, tables) in [(&crelu, 4), (&four, 8)] {
+        let apart = check_text(text, &format!("{settings}, \"share-rotations\": false}}"), 0.95);
+        assert_eq!(apart.bootstraps, tables);
+        let shared = check_text(text, &format!("{settings}}}"), 0.95);
+        assert!(shared.bootstraps <= tables / 2, "{} of {tables}", shared.bootstraps);
+    }
 }
 
 /// Every pair of operations that become one table.

@@ -40,8 +40,13 @@ fn two_partitions() -> (Layout, Plan) {
     // The argument itself, whose noise is what the argument has, and a constant, which has that of the blind rotation alone.
     let tables = vec![(0..1024).map(|at| at << 21).collect(), vec![1 << 30; 1024]];
     let table: Vec<u32> = (0..COUNT).map(|element| element % 2).collect();
-    let bootstrap =
-        |partition, operand| Layer::Bootstrap { partition, operand, tables: tables.clone(), table: table.clone() };
+    let bootstrap = |partition, operand| Layer::Bootstrap {
+        partition,
+        operand,
+        results: 1,
+        tables: tables.clone(),
+        table: table.clone(),
+    };
     let layers = vec![Layer::Samples { small: true, first: 0, count: COUNT }, bootstrap(1, 0), bootstrap(0, 1)];
     let network = Network { layers, results: vec![1, 2], ..Network::default() };
     (layout, Plan { network, ..Plan::default() })
@@ -89,7 +94,7 @@ fn each_partition_is_as_noisy_as_predicted() {
     {
         let params = &layout.partitions[partition];
         let rotation = noise_of::blind_rotation(&layout.glwe, params);
-        let argument = noise_of::argument(&layout.glwe, params, own, small) + rotation;
+        let argument = noise_of::argument(&layout.glwe, params, own, small, 1) + rotation;
         for (what, measured, predicted) in
             [("argument", measured[layer][0], argument), ("rotation", measured[layer][1], rotation)]
         {
@@ -97,6 +102,75 @@ fn each_partition_is_as_noisy_as_predicted() {
             assert!((0.8..1.25).contains(&ratio), "partition {partition}, {what}: {ratio:.2}");
         }
     }
+}
+
+/// The first of several results is the argument itself, the others are constants: their errors are as predicted, alone and
+/// added to each other.
+#[test]
+fn results_of_one_rotation_are_as_noisy_as_predicted() {
+    let (mut layout, _) = two_partitions();
+    layout.partitions.remove(0);
+    let params = layout.partitions[0];
+    let row = messages(&layout);
+    let exact: Vec<u64> = row.small.iter().flatten().copied().collect();
+    let constant = 1u32 << 30;
+    for results in [2, 4, 8] {
+        let table = (0..1024u32).map(|at| if at % results == 0 { at << 21 } else { constant }).collect();
+        let layers = vec![
+            Layer::Samples { small: true, first: 0, count: COUNT },
+            Layer::Bootstrap { partition: 0, operand: 0, results, tables: vec![table], table: vec![0; COUNT as usize] },
+        ];
+        layout.lwe_results = vec![COUNT * results];
+        let plan = Plan { network: Network { layers, results: vec![1], ..Network::default() }, ..Plan::default() };
+        let circuit = Circuit::new(layout.clone(), plan.clone(), DIGEST).unwrap();
+        // Of arguments, of constants, of sums and of differences of two of them.
+        let mut measured = [0.0; 4];
+        let keys = 2;
+        for _ in 0..keys {
+            let key = ClientKey::generate(&layout, DIGEST).unwrap();
+            let file = key.evaluation_key().unwrap().unwrap();
+            let evaluation_key = EvaluationKey::from_bytes(&file, &layout, &DIGEST).unwrap();
+            let query = encrypt(&key, std::slice::from_ref(&row)).unwrap();
+            let found = decrypt(&key, &run(&circuit, &query, Some(&evaluation_key)).unwrap()).unwrap();
+            let error = |found: u64, right: u64| found.wrapping_sub(right) as i64 as f64 * (-64f64).exp2();
+            for (found, exact) in found[0][0].chunks(results as usize).zip(&exact) {
+                let of_constants: Vec<f64> =
+                    found[1..].iter().map(|&at| error(at, u64::from(constant) << 32)).collect();
+                let last = of_constants[of_constants.len() - 1];
+                // Two results leave one constant only; its neighbour's error is that of the argument.
+                let other = if results > 2 { of_constants[0] } else { f64::NAN };
+                let errors = [error(found[0], *exact), last, last + other, last - other];
+                for (sum, error) in measured.iter_mut().zip(errors) {
+                    *sum += error * error / f64::from(keys * COUNT);
+                }
+            }
+        }
+        let rotation = noise_of::blind_rotation(&layout.glwe, &params);
+        let argument = noise_of::argument(&layout.glwe, &params, params.lwe.variance(), true, results) + rotation;
+        let two = 2.0 * noise_of::result_in_sums(&layout.glwe, &params, 2);
+        let ratio = |at: usize, predicted: f64| (measured[at] / predicted).sqrt();
+        let alone = [ratio(0, argument), ratio(1, rotation)];
+        assert!(alone.iter().all(|ratio| (0.8..1.25).contains(ratio)), "{results} results: {alone:?}");
+        if results > 2 {
+            // The bound holds for either sign, and the worse of both comes near it.
+            let added = ratio(2, two).max(ratio(3, two));
+            assert!((0.7..1.15).contains(&added), "{results} results added: {added}");
+        }
+        // In clear the first result is the argument, cut to multiples of its step.
+        let clear = evaluate(&plan, &layout, &row.inputs()).unwrap();
+        let step = u64::from(results) << 53;
+        for (found, exact) in clear[0].chunks(results as usize).zip(&exact) {
+            assert!(found[0].wrapping_sub(*exact).wrapping_add(step / 2) <= step, "{results} results");
+            assert!(found[1..].iter().all(|&at| at == u64::from(constant) << 32));
+        }
+    }
+    let refused = |results| {
+        let (layout, mut plan) = two_partitions();
+        let Layer::Bootstrap { results: own, .. } = &mut plan.network.layers[2] else { panic!("a bootstrap") };
+        *own = results;
+        check(&plan, &layout).unwrap_err().code == Code::NotConformant
+    };
+    assert!([0, 3, 16].into_iter().all(refused));
 }
 
 #[test]

@@ -22,10 +22,8 @@ const SELECTORS: u32 = 64;
 const BATCH: usize = 16;
 
 pub(super) fn run(args: &Profile) -> Result<()> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
-    let pool = pool.map_err(|why| Diagnostic::internal(format!("cannot start a thread: {why}")))?;
     let bar = spinner("measuring");
-    let profile = pool.install(measure)?;
+    let profile = measured()?;
     bar.finish_and_clear();
     let mut text = String::from("# Nanoseconds of the steps of primitives on one core, measured by `tacit profile`.\n");
     text.push_str("# Give this file to `tacit compile` with --spec.\n[cost-profile]\n");
@@ -42,6 +40,15 @@ pub(super) fn run(args: &Profile) -> Result<()> {
         None => say(text.trim_end()),
     }
     Ok(())
+}
+
+/// What primitives cost on one thread of this machine.
+///
+/// # Errors
+/// Internal ones: where a thread cannot start, or a measured circuit does not run.
+pub fn measured() -> Result<CostProfile> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+    pool.map_err(|why| Diagnostic::internal(format!("cannot start a thread: {why}")))?.install(measure)
 }
 
 /// Least nanoseconds of `work`, over repetitions for about a fifth of a second and at least three.
@@ -213,7 +220,7 @@ fn bootstrap(
     })?;
     push("keyswitch", switched / BATCH as f64 / cost::keyswitch_steps(&glwe, &params));
     let rotated = least(|| {
-        drop(key.bootstrap(&small, &tables, &[0; BATCH]));
+        drop(key.bootstrap(&small, 1, &tables, &[0; BATCH]));
         Ok(())
     })?;
     let block = f64::from(params.lwe.block);

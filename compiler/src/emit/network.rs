@@ -195,7 +195,7 @@ impl Emitter<'_> {
 
     fn bootstrap(&mut self, id: ValueId) -> Result<Layer> {
         let node = self.circuit.node(id);
-        let (CircuitOp::Bootstrap { low, stride, tables, table, unit }, Some(&argument)) =
+        let (CircuitOp::Bootstrap { low, stride, tables, table, unit, results }, Some(&argument)) =
             (&node.op, node.operands.first())
         else {
             return Err(Diagnostic::internal("not a bootstrap"));
@@ -207,16 +207,19 @@ impl Emitter<'_> {
         let middles = self.middles(argument)?;
         let (_, argument_unit) = self.lwe(argument)?;
         let n = self.glwe.polynomial_size;
+        let results = results.unwrap_or(1);
         let mut out = Tables::default();
-        for (element, middle) in middles.into_iter().enumerate() {
-            let value = |slot: u32| {
-                let turns = f64::from(slot) / f64::from(2 * n) - 0.25;
+        for (first, middle) in (0..).step_by(results as usize).zip(middles) {
+            // The tables of an element in turn, all at the argument of the first entry.
+            let value = |at: u32| {
+                let turns = f64::from(at - at % results) / f64::from(2 * n) - 0.25;
                 let argument = (middle + turns / argument_unit).round() as i64;
+                let element = first + (at % results) as usize;
                 let entry = look_up(argument, low[element], stride[element], &tables[table[element] as usize]);
                 torus(entry as f64 * unit)
             };
             out.push((0..n).map(value).collect());
         }
-        Ok(Layer::Bootstrap { partition, operand, tables: out.all, table: out.index })
+        Ok(Layer::Bootstrap { partition, operand, results, tables: out.all, table: out.index })
     }
 }

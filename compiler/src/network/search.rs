@@ -57,7 +57,7 @@ pub(crate) fn search(
     let mut lowered: Vec<(Options, Ir)> = Vec::new();
     let mut known: Vec<Graph<Quant>> = Vec::new();
     // All passes but those before the integer stage and those that choose parameters.
-    let (from, last) = (place("prune-paths"), place("choose-parameters"));
+    let (from, last) = (place("prune-paths"), place("share-rotations"));
     // Of two values the one comparison is all that either rule makes.
     let heads = match options.head {
         None if head_is_open => vec![HeadRule::Pairs, HeadRule::Tournament],
@@ -147,7 +147,7 @@ fn place(name: &str) -> usize {
 fn candidate(lowered: Ir, rows: &Rows, options: Options) -> Result<Candidate> {
     let mut cx = PassCx::new(&options, rows);
     cx.explain = false;
-    let (ir, _) = run_passes(lowered, &PIPELINE[place("choose-parameters")..], &mut cx, &DriverOptions::default())?;
+    let (ir, _) = run_passes(lowered, &PIPELINE[place("share-rotations")..], &mut cx, &DriverOptions::default())?;
     let Ir::Circuit(circuit) = ir else { return Err(Diagnostic::internal("the pipeline did not end in a circuit")) };
     let nothing = Graph::new("none");
     let (client, plan) = emit(&circuit, &nothing, &nothing, options.failure_bits)?;

@@ -11,8 +11,9 @@ use super::trace::{Activation, Network, Output};
 use std::collections::HashMap;
 use tacit_ir::diag::Result;
 
-/// How far a table may be from a line, as a share of what its values span.
-const TOLERANCE: f64 = 1e-9;
+/// How far a table may be from a line, as a share of its largest value: functions are evaluated in 32-bit floats, and these are two
+/// of their roundings.
+const TOLERANCE: f64 = 2.5e-7;
 
 /// How many tables went, and why.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -52,6 +52,8 @@ pub(super) struct LayerNeeds {
     pub(super) bootstraps: u64,
     /// Whether its arguments are under a small key, so that they are not switched.
     pub(super) small: bool,
+    /// Results of each.
+    pub(super) results: u32,
 }
 
 pub(super) fn run(graph: &Graph<Circuit>, cx: &mut PassCx<'_>) -> Result<Graph<Circuit>> {
@@ -184,10 +186,11 @@ pub(super) fn needs(graph: &Graph<Circuit>) -> Needs {
             CircuitOp::RotateLookup { .. } => {
                 needs.turns = turns(graph, id).into_iter().chain([needs.turns]).sum();
             }
-            CircuitOp::Bootstrap { table, .. } => {
+            CircuitOp::Bootstrap { table, results, .. } => {
                 let argument = node.operands.first().map(|id| &graph.node(*id).ty);
                 let small = matches!(argument, Some(CircuitType::Lwe { small: true, .. }));
-                needs.layers.push(LayerNeeds { bootstraps: table.len() as u64, small });
+                let results = results.unwrap_or(1);
+                needs.layers.push(LayerNeeds { bootstraps: table.len() as u64 / u64::from(results), small, results });
             }
             _ => {}
         }
@@ -359,6 +362,7 @@ enum Step {
         out: usize,
         argument: usize,
         small: bool,
+        results: u32,
         typical: f64,
         margin: f64,
         sigmas: f64,
@@ -394,12 +398,16 @@ impl Judge {
             // Of constants, whose noise is not read.
             _ => 0.25,
         };
-        // What is kept around a value's interval in so much of the torus; of exact values, half a step.
+        // What the widest interval leaves of so much of the torus at either end; of exact values, half a step.
         let margin = |id: ValueId, half: f64| match (&graph.node(id).op, &graph.node(id).ty) {
             (CircuitOp::Affine { exact: Some(true), .. }, CircuitType::Lwe { log2_unit, .. }) => {
                 0.5 * log2_unit.0.exp2()
             }
-            _ => half * (1.0 - network::FILL),
+            (_, CircuitType::Lwe { ranges, log2_unit, .. }) => {
+                let widest = ranges.iter().map(|&(low, high)| (high - low) as f64).fold(0.0, f64::max);
+                half - 0.5 * widest * log2_unit.0.exp2()
+            }
+            _ => 0.0,
         };
         // The quantile of the failure probability, shared among so many values.
         let failure_bits = f64::from(cx.options.failure_bits);
@@ -430,13 +438,14 @@ impl Judge {
                     operands: node.operands.iter().map(|id| id.index()).collect(),
                     norm2: network::largest_norm2(start, weight).max(1.0),
                 },
-                (CircuitOp::Bootstrap { table, .. }, _, Some(argument)) => {
+                (CircuitOp::Bootstrap { table, results, .. }, _, Some(argument)) => {
                     let small = matches!(graph.node(argument).ty, CircuitType::Lwe { small: true, .. });
                     let (typical, margin) = (spread(argument), margin(argument, 0.25));
                     let sigmas = sigmas(table.len() as f64);
                     place += &sums(graph, argument);
                     let layer = layers.next().unwrap_or_default();
-                    Step::Bootstrap { layer, out, argument: argument.index(), small, typical, margin, sigmas }
+                    let (argument, results) = (argument.index(), results.unwrap_or(1));
+                    Step::Bootstrap { layer, out, argument, small, results, typical, margin, sigmas }
                 }
                 (CircuitOp::Extract { .. }, CircuitType::Result(count), Some(argument)) => {
                     place += &sums(graph, argument);
@@ -448,6 +457,14 @@ impl Judge {
             steps.push((step, place));
         }
         Judge { steps, values: graph.len(), share: cx.options.noise_share(), sigmas: sigmas(1.0) }
+    }
+
+    /// Results of each rotation, layer by layer.
+    fn results(&self) -> impl Iterator<Item = u32> {
+        self.steps.iter().filter_map(|(step, _)| match step {
+            Step::Bootstrap { results, .. } => Some(*results),
+            _ => None,
+        })
     }
 
     /// Calls `judge` with every place where noise is judged. `small` is the variance of inputs under a small key, `outputs`
@@ -482,8 +499,8 @@ impl Judge {
                 Step::Affine { out, operands, norm2 } => {
                     variance[*out] = norm2 * operands.iter().map(|at| variance[*at]).fold(0.0, f64::max);
                 }
-                Step::Bootstrap { layer, out, argument, small, typical, margin, sigmas } => {
-                    let at = At::Bootstrap { layer: *layer, small: *small };
+                Step::Bootstrap { layer, out, argument, small, results, typical, margin, sigmas } => {
+                    let at = At::Bootstrap { layer: *layer, small: *small, results: *results };
                     judge(at, variance[*argument], share * typical, *margin, *sigmas);
                     variance[*out] = outputs.get(*layer).copied().unwrap_or(0.0);
                 }
@@ -499,16 +516,16 @@ impl Judge {
     fn judged(&self, choice: &Choice, without: Option<usize>) -> Vec<(&str, Option<usize>, f64, f64)> {
         let Choice { glwe, selectors, partitions, of } = choice;
         let small = partitions.iter().find(|params| params.small_dimension > 0).map_or(0.0, |b| b.lwe.variance());
-        let output = |at: &usize| {
-            if without == Some(*at) { 0.0 } else { noise_of::blind_rotation(glwe, &partitions[*at]) }
+        let output = |(at, results): (&usize, u32)| {
+            if without == Some(*at) { 0.0 } else { noise_of::result_in_sums(glwe, &partitions[*at], results) }
         };
-        let outputs: Vec<f64> = of.iter().map(output).collect();
+        let outputs: Vec<f64> = of.iter().zip(self.results()).map(output).collect();
         let mut all = Vec::new();
         self.walk(glwe, selectors.as_ref(), small, &outputs, |judged| {
             let (variance, layer) = match judged.at {
                 At::Elsewhere => (judged.variance, None),
-                At::Bootstrap { layer, small } => {
-                    (noise_of::argument(glwe, &partitions[of[layer]], judged.variance, small), Some(layer))
+                At::Bootstrap { layer, small, results } => {
+                    (noise_of::argument(glwe, &partitions[of[layer]], judged.variance, small, results), Some(layer))
                 }
             };
             all.push((judged.place, layer, variance, (variance.sqrt() / judged.limit).log2()));
@@ -553,7 +570,7 @@ pub(super) struct Judged<'a> {
 #[derive(Clone, Copy)]
 pub(super) enum At {
     /// The arguments of a layer of bootstraps, to which keyswitch and modulus switch add theirs.
-    Bootstrap { layer: usize, small: bool },
+    Bootstrap { layer: usize, small: bool, results: u32 },
     /// Results, or roundings of rotated look-ups.
     Elsewhere,
 }

@@ -176,7 +176,7 @@ impl Places {
                 let unit = if unit.is_finite() { unit } else { 2f64.powi(-20) };
                 let (low, stride, tables, table) = (low.clone(), stride.clone(), tables.clone(), table.clone());
                 if *regime == Regime::Bootstrap {
-                    let op = CircuitOp::Bootstrap { low, stride, tables, table, unit };
+                    let op = CircuitOp::Bootstrap { low, stride, tables, table, unit, results: None };
                     return Ok(Lowered::Op(Box::new(op), operands.to_vec()));
                 }
                 let source = node.operands.first().map(|id| graph.node(*id));

@@ -24,6 +24,7 @@ mod partition_parameters;
 mod prune_paths;
 mod rotate_tables;
 mod share_nodes;
+mod share_rotations;
 mod use_thermometer;
 
 pub(crate) use choose_network_parameters::turns;
@@ -69,6 +70,7 @@ pub static PASSES: &[Pass] = &[
     Pass { info: &rotate_tables::INFO, run: rotate_tables::run },
     Pass { info: &expand_bits::INFO, run: expand_bits::run },
     Pass { info: &clear_terminals::INFO, run: clear_terminals::run },
+    Pass { info: &share_rotations::INFO, run: share_rotations::run },
     Pass { info: &choose_parameters::INFO, run: choose_parameters::run },
     Pass { info: &partition_parameters::INFO, run: partition_parameters::run },
 ];
@@ -95,6 +97,8 @@ pub static PIPELINE: &[&str] = &[
     "share-nodes",
     // Only what the thermometer left.
     "clear-terminals",
+    // Parameters depend on how finely a rotation may round.
+    "share-rotations",
     "choose-parameters",
     "partition-parameters",
 ];

@@ -158,7 +158,9 @@ struct Set {
     /// Of inputs under the small key.
     fresh: f64,
     keyswitch: f64,
+    /// With one result of each rotation.
     modulus_switch: f64,
+    /// Of a single result.
     output: f64,
 }
 
@@ -190,13 +192,15 @@ struct Room {
     /// Of arguments under a small key, times the variance of fresh inputs.
     arrives: f64,
     small: bool,
+    results: u32,
     tolerated: f64,
 }
 
 impl Room {
     fn holds(&self, set: &Set) -> bool {
         let argument = if self.small { self.arrives * set.fresh } else { self.arrives + set.keyswitch };
-        argument + set.modulus_switch <= self.tolerated
+        // It grows by the square of the results.
+        argument + f64::from(self.results).powi(2) * set.modulus_switch <= self.tolerated
     }
 }
 
@@ -243,7 +247,7 @@ impl<'a> Shape<'a> {
                 keyswitch_us: cost.keyswitch_us(&glwe, &params),
                 fresh: params.lwe.variance(),
                 keyswitch: noise_of::keyswitch(&glwe, &params),
-                modulus_switch: noise_of::modulus_switch(&glwe, &params.lwe),
+                modulus_switch: noise_of::modulus_switch(&glwe, &params.lwe, 1),
                 output: noise_of::blind_rotation(&glwe, &params),
             };
             if wanted { sets(&glwe, inputs, switched).into_iter().map(set).collect() } else { Vec::new() }
@@ -307,7 +311,9 @@ impl<'a> Shape<'a> {
             let tolerated = judged.limit * judged.limit;
             match judged.at {
                 At::Elsewhere => fits &= judged.variance <= tolerated,
-                At::Bootstrap { layer, small } => rooms[layer] = Room { arrives: judged.variance, small, tolerated },
+                At::Bootstrap { layer, small, results } => {
+                    rooms[layer] = Room { arrives: judged.variance, small, results, tolerated };
+                }
             }
         });
         fits.then_some(rooms)
@@ -328,7 +334,10 @@ impl<'a> Shape<'a> {
 
     /// The quickest sets under these caps.
     fn under(&self, of: &[usize], partitions: &[Partition], caps: &[f64]) -> Option<Solved> {
-        let outputs: Vec<f64> = of.iter().map(|at| caps[*at]).collect();
+        // At most, as in `noise_of::result_in_sums`.
+        let in_sums = |layer: &LayerNeeds| 1.0 + 0.5 * (f64::from(layer.results) - 1.0);
+        let outputs: Vec<f64> =
+            of.iter().zip(&self.needs.layers).map(|(at, layer)| caps[*at] * in_sums(layer)).collect();
         let rooms = self.rooms(&outputs)?;
         let set = |(at, partition): (usize, &Partition)| self.quickest(at, partition, of, caps[at], &rooms).copied();
         let sets: Vec<Set> = partitions.iter().enumerate().map(set).collect::<Option<_>>()?;

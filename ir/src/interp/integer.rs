@@ -158,8 +158,10 @@ pub fn evaluate_circuit(graph: &Graph<Circuit>, row: &Row) -> Result<Row, String
                     other => other,
                 }
             }
-            (CircuitOp::Bootstrap { low, stride, tables, table, unit: _ }, Value::Ints(ints)) => {
-                Value::Ints(look_up_all(ints, low, stride, tables, table))
+            (CircuitOp::Bootstrap { low, stride, tables, table, unit: _, results }, Value::Ints(ints)) => {
+                let each = results.unwrap_or(1) as usize;
+                let arguments: Vec<i64> = ints.iter().flat_map(|&int| std::iter::repeat_n(int, each)).collect();
+                Value::Ints(look_up_all(&arguments, low, stride, tables, table))
             }
             (CircuitOp::Extract { step, offset, exact: _ }, value) => dequantize(value, step, offset),
             (

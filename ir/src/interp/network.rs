@@ -92,7 +92,10 @@ pub(super) fn check(network: &Network, layout: &Layout) -> Result<()> {
                     return wrong("the rows of a matrix are inconsistent");
                 }
             }
-            Layer::Bootstrap { partition, operand, tables, table } => {
+            Layer::Bootstrap { partition, operand, results, tables, table } => {
+                if !BootstrapParams::may_give(*results) {
+                    return wrong(format!("{results} results of a rotation"));
+                }
                 check_tables(tables, table, n)?;
                 if lengths.get(*operand as usize) != Some(&table.len()) {
                     return wrong("a bootstrap of a vector of another length");
@@ -219,15 +222,22 @@ pub fn vectors(
                 };
                 start.windows(2).zip(constant).map(row).collect()
             }
-            Layer::Bootstrap { partition, operand, tables, table } => {
+            Layer::Bootstrap { partition, operand, results, tables, table } => {
                 let params = &layout.partitions[*partition as usize];
-                let before = noise_of::argument(glwe, params, 0.0, small[*operand as usize]);
-                let after = noise_of::blind_rotation(glwe, params);
-                let element = |(&value, &table): (&u32, &u32)| {
-                    let slot = slot_of(noisy(value, before), n);
-                    noisy(read(&tables[table as usize], slot, n), after)
-                };
-                values[*operand as usize].iter().zip(table).map(element).collect()
+                let before = noise_of::argument(glwe, params, 0.0, small[*operand as usize], *results);
+                let (own, through_key) = noise_of::rotation_parts(glwe, params);
+                // Of several results, what arrives through the key is half common to all.
+                let common = if *results > 1 { 0.5 * through_key } else { 0.0 };
+                let mut made = Vec::with_capacity(layer.len());
+                for (&value, &table) in values[*operand as usize].iter().zip(table) {
+                    let slot = slot_of(noisy(value, before), n / results) * results;
+                    let shift = if common > 0.0 { noisy(0, common) } else { 0 };
+                    for at in 0..*results {
+                        let entry = read(&tables[table as usize], slot + at, n).wrapping_add(shift);
+                        made.push(noisy(entry, own + through_key - common));
+                    }
+                }
+                made
             }
         };
         values.push(made);
@@ -235,13 +245,13 @@ pub fn vectors(
     values
 }
 
-/// The multiple of 1/2N nearest to a torus value.
+/// The multiple of 1/2n nearest to a torus value.
 pub fn slot_of(value: u32, n: u32) -> u32 {
     let drop = 31 - n.trailing_zeros();
     (value.wrapping_add(1 << (drop - 1)) >> drop) & (2 * n - 1)
 }
 
-/// Coefficient 0 of `X^-slot` times a table: entry `slot`, negated beyond N.
+/// Coefficient 0 of `X^-slot` times a table: entry `slot`, below 2N, negated from N on.
 fn read(table: &[u32], slot: u32, n: u32) -> u32 {
     if slot < n { table[slot as usize] } else { table[(slot - n) as usize].wrapping_neg() }
 }

@@ -2,7 +2,7 @@
 //! squared torus.
 
 use super::{ExternalProduct, external_product_parts, rounding};
-use crate::params::{BootstrapParams, GadgetParams, GlweParams};
+use crate::params::{BootstrapParams, GadgetParams, GlweParams, LweParams};
 use crate::plan::BLOCK;
 use crate::stage::circuit::network::Turns;
 
@@ -75,19 +75,19 @@ pub fn keyswitch(glwe: &GlweParams, params: &BootstrapParams) -> f64 {
     digits * rows + rounding(gadget.base_log * gadget.levels) * dimension / 2.0
 }
 
-/// Variance of rounding masks and body to multiples of 1/2N when the mean of the rounding's effect is added to the body
-/// first: `(1 + n p (1-p)) / (12 (2N)^2)` with p the share of key bits that are 1.
-pub fn modulus_switch(glwe: &GlweParams, lwe: &crate::params::LweParams) -> f64 {
+/// Variance of rounding masks and body to multiples of `t/2N`, for t results of a rotation, when the mean of the rounding's
+/// effect is added to the body first: `t^2 (1 + n p (1-p)) / (12 (2N)^2)` with p the share of key bits that are 1.
+pub fn modulus_switch(glwe: &GlweParams, lwe: &LweParams, results: u32) -> f64 {
     let p = lwe.density();
-    let step = 1.0 / (2.0 * f64::from(glwe.polynomial_size));
+    let step = f64::from(results) / (2.0 * f64::from(glwe.polynomial_size));
     step * step / 12.0 * (1.0 + f64::from(lwe.dimension) * p * (1.0 - p))
 }
 
 /// Variance at the argument of a bootstrap's table, as a fraction of the squared torus: the argument's own, the keyswitch's
 /// (unless under the small key), and the modulus switch's.
-pub fn argument(glwe: &GlweParams, params: &BootstrapParams, own: f64, small: bool) -> f64 {
+pub fn argument(glwe: &GlweParams, params: &BootstrapParams, own: f64, small: bool, results: u32) -> f64 {
     let keyswitch = if small { 0.0 } else { keyswitch(glwe, params) };
-    own + keyswitch + modulus_switch(glwe, &params.lwe)
+    own + keyswitch + modulus_switch(glwe, &params.lwe, results)
 }
 
 /// Variance of the output of a blind rotation under a block-binary key.
@@ -96,10 +96,28 @@ pub fn argument(glwe: &GlweParams, params: &BootstrapParams, own: f64, small: bo
 /// contributes its rows' noise through a factor `X^a - 1`, which doubles it; the decomposition's rounding arrives where
 /// one of the bits is 1, doubled too. The FFT's part is fitted (`spec/noise.md`). Block 1 differs: there `X^a - 1` is applied before the decomposition.
 pub fn blind_rotation(glwe: &GlweParams, params: &BootstrapParams) -> f64 {
+    let (own, through_key) = rotation_parts(glwe, params);
+    own + through_key
+}
+
+/// Variance that each of several results of one blind rotation counts with in a sum of them, whatever the weights.
+///
+/// Results are neighbouring coefficients of one accumulator. The noise of rows is independent from coefficient to
+/// coefficient; errors of masks meet the binary key, whose autocorrelation is 1/2 (`shift_factor` above), so the part that arrives
+/// through the key is correlated by up to 1/2. A sum of t values correlated by r has at most `1 + (t-1) r` times the variance
+/// of independent ones.
+pub fn result_in_sums(glwe: &GlweParams, params: &BootstrapParams, results: u32) -> f64 {
+    let (own, through_key) = rotation_parts(glwe, params);
+    own + through_key * (1.0 + 0.5 * (f64::from(results) - 1.0))
+}
+
+/// The noise of a blind rotation that is independent between coefficients, and that which arrives through the key.
+pub fn rotation_parts(glwe: &GlweParams, params: &BootstrapParams) -> (f64, f64) {
     let lwe = &params.lwe;
     let parts =
         external_product_parts(glwe, &params.gadget, glwe.variance() + rounding(super::body_bits(glwe.log2_std)));
     let bits = f64::from(lwe.dimension);
     let ones = bits * lwe.density();
-    bits * (2.0 * parts.rows + BLOCK_FFT * parts.fft) + 2.0 * ones * parts.decomposition + lwe_rounding(glwe)
+    let through_key = bits * BLOCK_FFT * parts.fft + 2.0 * ones * parts.decomposition + lwe_rounding(glwe);
+    (2.0 * bits * parts.rows, through_key)
 }

@@ -161,19 +161,21 @@ define_ops! {
             /// Torus value of 1 in the output.
             unit: f64,
         },
-        /// A table of each element by a programmable bootstrap, after a keyswitch unless the argument is under the small
-        /// key (regime R2).
+        /// Tables of each element of the argument by a programmable bootstrap, after a keyswitch unless the argument is under
+        /// the small key (regime R2). Element e gives elements `e * results` on of the output.
         Bootstrap = "bootstrap" {
-            /// Per element: the argument of entry 0.
+            /// Per element of the output: the argument of entry 0.
             low: Vec<i64>,
-            /// Per element: from one entry's argument to the next.
+            /// Per element of the output: from one entry's argument to the next.
             stride: Vec<f64>,
             /// Distinct tables.
             tables: Many<Vec<i64>>,
-            /// Per element: its table.
+            /// Per element of the output: its table.
             table: Vec<u32>,
             /// Torus value of 1 in the output.
             unit: f64,
+            /// Tables that one blind rotation turns, a power of two; absent for 1.
+            results: Option<u32>,
         },
         /// The output coefficients leave the server.
         Extract = "extract" {

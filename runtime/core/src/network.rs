@@ -36,7 +36,7 @@ impl Circuit {
                     let operands: Vec<&Vector> = operands.iter().map(|at| &vectors[*at as usize]).collect();
                     affine(&operands, start, column, weight, constant)
                 }
-                Layer::Bootstrap { partition, operand, tables, table } => {
+                Layer::Bootstrap { partition, operand, results, tables, table } => {
                     let key = key.ok_or_else(|| {
                         Diagnostic::new(Code::EvaluationKeyMissing, "the circuit needs an evaluation key")
                             .help("`tacit keygen` makes one beside the client key; give it with --evaluation-key")
@@ -53,7 +53,7 @@ impl Circuit {
                     };
                     Vector {
                         width: self.layout().glwe.lwe_dimension() as usize + 1,
-                        words: key.bootstrap(words, tables, table),
+                        words: key.bootstrap(words, *results, tables, table),
                     }
                 }
             };

@@ -194,21 +194,28 @@ pub(super) fn rotate_lookup(op: &CircuitOp, operands: &[&CircuitType]) -> Result
 }
 
 pub(super) fn bootstrap(op: &CircuitOp, argument: &CircuitType, rest: &[&CircuitType]) -> Result<CircuitType, String> {
-    let CircuitOp::Bootstrap { low, stride, tables, table, unit } = op else {
+    let CircuitOp::Bootstrap { low, stride, tables, table, unit, results } = op else {
         return Err("not a bootstrap".to_owned());
     };
+    let results = results.unwrap_or(1);
+    if !BootstrapParams::may_give(results) {
+        return Err(format!(
+            "{results} results of a rotation, not a power of two up to {}",
+            BootstrapParams::MAX_RESULTS
+        ));
+    }
     let CircuitType::Lwe { ranges, log2_unit, small, noise: _ } = argument else {
         return Err("the argument of a bootstrap is LWE ciphertexts".to_owned());
     };
     check_fits(ranges, log2_unit.0.exp2(), 0.25)?;
-    let ranges = table_ranges(ranges.len(), low, stride, tables, table)?;
+    let ranges = table_ranges(ranges.len() * results as usize, low, stride, tables, table)?;
     let noise = match rest {
         [] => None,
         [CircuitType::Params(glwe, _), CircuitType::BootstrapParams(params)] => {
             if !small && params.keyswitch.is_none() {
                 return Err("the argument needs a keyswitch, which the parameters do not have".to_owned());
             }
-            Some(log2_std(noise_of::blind_rotation(glwe, params)))
+            Some(log2_std(noise_of::result_in_sums(glwe, params, results)))
         }
         _ => return Err("operands are an argument, `params` and `bootstrap_params`".to_owned()),
     };

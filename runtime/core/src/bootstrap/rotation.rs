@@ -30,10 +30,10 @@ impl BlindRotation {
         BlindRotation { blocks, gadget, density: params.lwe.density(), fft }
     }
 
-    /// Rounds a ciphertext under the small key to multiples of `1/2N`. The expected effect of the masks' rounding is added
-    /// to the body first, which leaves only its deviation.
-    fn modulus_switch(&self, lwe: &[u32], out: &mut [u32]) {
-        let double = 2 * self.fft.polynomial_size() as u32;
+    /// Rounds a ciphertext under the small key to multiples of `results/2N`, in units of `1/2N`. The expected effect of the
+    /// masks' rounding is added to the body first, which leaves only its deviation.
+    fn modulus_switch(&self, lwe: &[u32], results: u32, out: &mut [u32]) {
+        let double = 2 * self.fft.polynomial_size() as u32 / results;
         let drop = u32::BITS - double.trailing_zeros();
         let half = 1u32 << (drop - 1);
         let (masks, body) = lwe.split_at(lwe.len() - 1);
@@ -41,31 +41,32 @@ impl BlindRotation {
         for (out, mask) in out.iter_mut().zip(masks) {
             let rounded = mask.wrapping_add(half) >> drop;
             expected += i64::from(mask.wrapping_sub(rounded << drop) as i32);
-            *out = rounded & (double - 1);
+            *out = (rounded & (double - 1)) * results;
         }
         let mean = (expected as f64 * self.density).round() as i64 as u32;
-        out[masks.len()] = (body[0].wrapping_sub(mean).wrapping_add(half) >> drop) & (double - 1);
+        out[masks.len()] = ((body[0].wrapping_sub(mean).wrapping_add(half) >> drop) & (double - 1)) * results;
     }
 }
 
 impl PartitionKey {
-    /// Bootstraps a vector under the small key: element e becomes entry `phase_e` of `tables[table[e]]`, a polynomial of N
-    /// torus values (negated beyond half a turn), as LWE ciphertexts under the flattened GLWE key. In parallel over
-    /// batches on the current rayon pool.
-    pub fn bootstrap(&self, vector: &[u32], tables: &[Vec<u32>], table: &[u32]) -> Vec<u32> {
+    /// Bootstraps a vector under the small key: element e becomes the `results` entries from `phase_e` on of
+    /// `tables[table[e]]`, a polynomial of N torus values (negated beyond half a turn), as LWE ciphertexts under the flattened
+    /// GLWE key; phases are rounded to multiples of `results`, a power of two. In parallel over batches on the current rayon
+    /// pool.
+    pub fn bootstrap(&self, vector: &[u32], results: u32, tables: &[Vec<u32>], table: &[u32]) -> Vec<u32> {
         let from = self.params.lwe.dimension as usize + 1;
-        let to = self.glwe.lwe_dimension() as usize + 1;
+        let to = (self.glwe.lwe_dimension() as usize + 1) * results as usize;
         let count = vector.len() / from;
         let mut out = vec![0u32; count * to];
         let batch = batch_size(count, &self.glwe);
         out.par_chunks_mut(batch * to)
             .zip(vector.par_chunks(batch * from))
             .zip(table.par_chunks(batch))
-            .for_each(|((out, vector), table)| self.rotate_batch(vector, tables, table, out));
+            .for_each(|((out, vector), table)| self.rotate_batch(vector, results, tables, table, out));
         out
     }
 
-    fn rotate_batch(&self, vector: &[u32], tables: &[Vec<u32>], table: &[u32], out: &mut [u32]) {
+    fn rotate_batch(&self, vector: &[u32], results: u32, tables: &[Vec<u32>], table: &[u32], out: &mut [u32]) {
         let rotation = &self.rotation;
         let glwe = &self.glwe;
         let n = glwe.polynomial_size as usize;
@@ -82,7 +83,7 @@ impl PartitionKey {
             .zip(accs.chunks_exact_mut(glwe.ciphertext_len()))
             .zip(table)
         {
-            rotation.modulus_switch(lwe, exponents);
+            rotation.modulus_switch(lwe, results, exponents);
             let body = &mut acc[to - 1..];
             // X^-b times the table: entry b arrives in coefficient 0.
             let by = exponents[from - 1] as usize;
@@ -100,8 +101,11 @@ impl PartitionKey {
                 blocks.add(fft, gadget, acc, exponents, table, &mut scratch, &mut fft_scratch);
             }
         }
-        for (acc, out) in accs.chunks_exact(glwe.ciphertext_len()).zip(out.chunks_exact_mut(to)) {
-            sample_extract(acc, n, 0, out);
+        let all = to * results as usize;
+        for (acc, out) in accs.chunks_exact(glwe.ciphertext_len()).zip(out.chunks_exact_mut(all)) {
+            for (at, out) in out.chunks_exact_mut(to).enumerate() {
+                sample_extract(acc, n, at, out);
+            }
         }
     }
 }
