@@ -104,7 +104,8 @@ fn merged(lines: Vec<Line>) -> Vec<Line> {
     for line in lines {
         match out.last_mut() {
             Some(last)
-                if last.place == line.place && (last.how == line.how || line.how == PART || last.how == PART) =>
+                if last.place == line.place
+                    && (last.how == line.how || is_part_of(last, &line) || is_part_of(&line, last)) =>
             {
                 last.op = format!("{}, {}", last.op, line.op);
                 last.cost_us = last.cost_us.or(line.cost_us);
@@ -116,6 +117,11 @@ fn merged(lines: Vec<Line>) -> Vec<Line> {
         }
     }
     out
+}
+
+/// Whether an operation is no more than a part of another that runs encrypted.
+fn is_part_of(part: &Line, whole: &Line) -> bool {
+    part.how == PART && whole.how.starts_with("encrypted")
 }
 
 /// Place and name of everything but inputs and constants.

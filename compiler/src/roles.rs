@@ -49,6 +49,29 @@ pub(crate) fn scores(graph: &Graph<Tensor>) -> Vec<bool> {
     scores
 }
 
+/// What the model has instead of operations with weights.
+fn nothing_to_encrypt(graph: &Graph<Tensor>) -> Diagnostic {
+    let mut why = Diagnostic::new(
+        Code::NothingToEncrypt,
+        "the model has no tree ensemble, no linear map and no convolution",
+    )
+    .help(
+        "give the whole model, with its estimator: only operations with weights, and those between them, run encrypted",
+    );
+    let computed = |id: &ValueId| !matches!(graph.node(*id).op, TensorOp::Input { .. } | TensorOp::Constant { .. });
+    let mut places: Vec<String> = graph.values().filter(computed).map(|id| graph.loc(id).to_string()).collect();
+    places.dedup();
+    why.notes = places.iter().take(10).map(|place| format!("{place} would run on the client, in clear")).collect();
+    if places.len() > 10 {
+        why.notes.push(format!("and {} more", places.len() - 10));
+    }
+    for (name, id) in graph.outputs().iter().filter(|(_, id)| matches!(graph.node(*id).op, TensorOp::Constant { .. })) {
+        let _ = id;
+        why.notes.push(format!("the output \"{name}\" is the same for all inputs"));
+    }
+    why
+}
+
 /// Splits a model; with `encrypt_head` the heads that read scores are encrypted too.
 ///
 /// # Errors
@@ -56,8 +79,7 @@ pub(crate) fn scores(graph: &Graph<Tensor>) -> Vec<bool> {
 pub fn split(graph: &Graph<Tensor>, encrypt_head: bool) -> Result<Roles> {
     let models: Vec<ValueId> = graph.values().filter(|&id| is_model(graph, id)).collect();
     if models.is_empty() {
-        return Err(Diagnostic::new(Code::NothingToEncrypt, "the model has no tree ensemble and no linear map")
-            .help("Tacit encrypts tree ensembles, linear models and linear support vector machines"));
+        return Err(nothing_to_encrypt(graph));
     }
     // For each value, the model operations above it that would be encrypted.
     let mut encrypted: Vec<bool> = vec![false; graph.len()];
@@ -77,7 +99,10 @@ pub fn split(graph: &Graph<Tensor>, encrypt_head: bool) -> Result<Roles> {
                     format!("it reads, after a nonlinear step, the encrypted output of {}", graph.loc(above)),
                 )
                 .at(graph.loc(id).to_string())
-                .help("behind a tree ensemble only what the client computes in clear is possible"));
+                .help(format!(
+                    "make {} an output of the model, end it there, and compute what follows from the decrypted result",
+                    graph.loc(above)
+                )));
             }
             if trees(id) {
                 // A projection before trees (PCA) is preprocessing.

@@ -45,7 +45,9 @@ fn external(path: &Path, (offset, length): (u64, Option<u64>), limit: u64) -> Re
     }
     if length > limit {
         let message = format!("external data: {} has {length} bytes, the limit is {limit}", path.display());
-        return Err(Diagnostic::new(Code::ModelTooLarge, message));
+        return Err(
+            Diagnostic::new(Code::ModelTooLarge, message).help("export a smaller model, or the part that is used")
+        );
     }
     file.seek(SeekFrom::Start(offset)).map_err(|why| unreadable(&why))?;
     let mut bytes = Vec::new();
@@ -53,13 +55,23 @@ fn external(path: &Path, (offset, length): (u64, Option<u64>), limit: u64) -> Re
     Ok(bytes)
 }
 
+/// What to do about a weight file that cannot be read.
+fn advised(mut why: Diagnostic) -> Diagnostic {
+    why.help = Some("weight files lie beside the model, complete: .npy, .npz or .safetensors".to_owned());
+    why
+}
+
 /// One array of a weight file.
 fn weights(path: &Path, array: Option<&str>) -> Result<TensorValue> {
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     let mut arrays = match extension {
-        "npy" => return data::read_npy(path),
-        "npz" => data::read_npz(path)?,
-        "safetensors" => data::read_safetensors(path)?,
+        "npy" if array.is_some() => {
+            let message = format!("`{}` holds one array, which has no name", path.display());
+            return Err(Diagnostic::new(Code::TomlInvalid, message).help("leave `array` out, or give an .npz file"));
+        }
+        "npy" => return data::read_npy(path).map_err(advised),
+        "npz" => data::read_npz(path).map_err(advised)?,
+        "safetensors" => data::read_safetensors(path).map_err(advised)?,
         _ => {
             let message = format!("`{}` is no weight file: .npy, .npz or .safetensors", path.display());
             return Err(Diagnostic::new(Code::TomlInvalid, message));

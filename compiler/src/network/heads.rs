@@ -102,7 +102,8 @@ impl Tracer<'_> {
     fn lanes_of(&mut self, operand: ValueId, axis: usize) -> Result<(Vec<Vec<Row>>, Vec<usize>)> {
         let shape = &self.graph.node(operand).ty.shape;
         if matches!(shape.get(axis), None | Some(Dim::Batch)) {
-            return Err(Diagnostic::new(Code::VariantUnsupported, "an operation along the rows"));
+            return Err(Diagnostic::new(Code::VariantUnsupported, "an operation along the rows")
+                .help("a model must treat every row alike: use another axis"));
         }
         let sizes: Vec<usize> = shape.iter().map(|dim| if let Dim::Fixed(size) = dim { *size } else { 1 }).collect();
         let rows = self.rows(operand)?;

@@ -265,7 +265,8 @@ impl Quantizer<'_> {
             operands.insert(*value, 0);
         }
         if operands.is_empty() {
-            return Err(Diagnostic::new(Code::NothingToEncrypt, "a layer that depends on no input"));
+            return Err(Diagnostic::new(Code::NothingToEncrypt, "a layer that depends on no input")
+                .help("its result is a constant: export the model with constants folded"));
         }
         let mut first = 0;
         for (value, start) in &mut operands {
@@ -346,7 +347,8 @@ impl Quantizer<'_> {
                 }
             }
             if !offset.is_finite() || !unit.is_finite() {
-                return Err(Diagnostic::new(Code::WeightNotFinite, "a weight is not finite"));
+                return Err(Diagnostic::new(Code::WeightNotFinite, "a weight is not finite")
+                    .help("a trained model has finite weights; train or export it again"));
             }
             out.start.push(out.column.len() as u32);
             // A constant has no noise.

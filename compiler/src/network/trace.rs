@@ -304,9 +304,11 @@ impl Tracer<'_> {
                     TensorOp::Binary { kind } => kind.as_str(),
                     op => op.name(),
                 };
-                Err(Diagnostic::new(Code::VariantUnsupported, format!("`{name}` cannot run encrypted here")).help(
-                    "elementwise operations of one encrypted value can, affine ones, maxima, products, quotients, orders, and equality of integers",
-                ))
+                let why = match encrypted.len() {
+                    1 => format!("`{name}` cannot run encrypted here"),
+                    several => format!("`{name}` of {several} encrypted values cannot run encrypted"),
+                };
+                Err(Diagnostic::new(Code::VariantUnsupported, why).help(alternative(op)))
             }
         }
     }
@@ -341,8 +343,10 @@ impl Tracer<'_> {
     fn new_atoms(&mut self, count: usize) -> Result<Vec<Row>> {
         let first = self.atoms;
         let end = u32::try_from(count).ok().and_then(|count| first.checked_add(count)).filter(|end| *end <= 1 << 24);
-        self.atoms =
-            end.ok_or_else(|| Diagnostic::new(Code::CircuitTooLarge, "the network has too many activations"))?;
+        self.atoms = end.ok_or_else(|| {
+            Diagnostic::new(Code::CircuitTooLarge, "the network has too many activations")
+                .help("use fewer or narrower layers, or pool earlier")
+        })?;
         Ok((first..self.atoms).map(Row::atom).collect())
     }
 
@@ -483,7 +487,8 @@ impl Tracer<'_> {
                 for (output, value) in row.iter().enumerate() {
                     let weight = (value - constant[output]) / raised;
                     if !weight.is_finite() {
-                        return Err(Diagnostic::new(Code::WeightNotFinite, "a weight is not finite"));
+                        return Err(Diagnostic::new(Code::WeightNotFinite, "a weight is not finite")
+                            .help("a trained model has finite weights; train or export it again"));
                     }
                     if weight != 0.0 {
                         uses[output].push((number, element, weight));
@@ -499,7 +504,8 @@ impl Tracer<'_> {
             let row = self.sums.combine(terms, *constant);
             self.terms += row.terms.len();
             if self.terms > MAX_TERMS {
-                return Err(Diagnostic::new(Code::CircuitTooLarge, "the network's affine maps have too many weights"));
+                return Err(Diagnostic::new(Code::CircuitTooLarge, "the network's affine maps have too many weights")
+                    .help("use fewer or narrower layers, or pool earlier"));
             }
             rows.push(row);
         }
@@ -530,7 +536,8 @@ impl Tracer<'_> {
         let mut sets: Vec<Vec<Row>> =
             windows.iter().map(|own| own.iter().map(|&(o, e)| operands[o][e].clone()).collect()).collect();
         if sets.iter().any(Vec::is_empty) {
-            return Err(Diagnostic::new(Code::VariantUnsupported, "a maximum over padding alone"));
+            return Err(Diagnostic::new(Code::VariantUnsupported, "a maximum over padding alone")
+                .help("use pads smaller than the kernel"));
         }
         while sets.iter().any(|set| set.len() > 1) {
             let mut differences = Vec::new();
@@ -681,6 +688,20 @@ impl Tracer<'_> {
             Some(outer) => self.add_layer(sums, Function::Scalar(outer), loc)?,
             None => sums,
         }))
+    }
+}
+
+/// What does instead of an operation that cannot run encrypted.
+fn alternative(op: &TensorOp) -> &'static str {
+    match op {
+        TensorOp::Binary { kind: BinaryKind::Pow } => "make the exponent a constant, or multiply the value by itself",
+        TensorOp::Binary { kind: BinaryKind::Mod } => "make the divisor a constant",
+        TensorOp::Binary { kind: BinaryKind::Equal } => {
+            "compare integers (Round, then Cast to int64), or |a - b| with a constant"
+        }
+        _ => {
+            "move it before the first layer with weights or behind the last one, where the client computes it in clear"
+        }
     }
 }
 

@@ -67,7 +67,7 @@ fn input_name(graph: &Graph<Tensor>, id: ValueId) -> Result<String> {
     match graph.node(id).operands.first().map(|operand| &graph.node(*operand).op) {
         Some(TensorOp::Input { name }) => Ok(name.clone()),
         _ => Err(Diagnostic::new(Code::NeedsBootstrapping, "an encrypted operation reads another's output")
-            .help("this needs bootstrapped layers, which this Tacit does not have yet")),
+            .help("end the model behind the first of them, and compute what follows from the decrypted result")),
     }
 }
 
@@ -83,10 +83,12 @@ fn linear(
     let mut ints = Vec::with_capacity(outputs * (columns + 1));
     let mut step = Vec::with_capacity(outputs);
     for (row, bias) in weights.chunks(columns.max(1)).zip(bias) {
-        let largest = row.iter().chain([bias]).fold(0.0f64, |a, b| a.max(b.abs()));
-        if !largest.is_finite() {
-            return Err(Diagnostic::new(Code::WeightNotFinite, "a weight is not finite"));
+        // Before the greatest is taken: that of a NaN and a number is the number.
+        if !row.iter().chain([bias]).all(|weight| weight.is_finite()) {
+            return Err(Diagnostic::new(Code::WeightNotFinite, "a weight is not finite")
+                .help("a trained model has finite weights; train or export it again"));
         }
+        let largest = row.iter().chain([bias]).fold(0.0f64, |a, b| a.max(b.abs()));
         // A power of two, so that models with round weights keep them.
         let unit = if largest == 0.0 { 1.0 } else { f64::from(largest.log2().floor() as i32 + 2 - WEIGHT_BITS).exp2() };
         ints.extend(row.iter().chain([bias]).map(|w| (w / unit).round() as i64));

@@ -63,7 +63,7 @@ fn reduce(cx: &mut NodeCx<'_, '_>, kind: ReduceKind) -> Converted<ValueId> {
             return Err(Fail::unsupported("the greatest or least of booleans; cast them to integers"));
         }
         if axes.iter().any(|axis| cx.ty(x).shape[*axis] == Dim::Fixed(0)) {
-            return Err(Fail::unsupported("the greatest or least of no values"));
+            return Err(Fail::unsupported("the greatest or least of no values; remove it"));
         }
     }
     let id = cx.push(TensorOp::Reduce { kind, axes: axes.clone() }, vec![x])?;
@@ -84,7 +84,9 @@ fn softmax(cx: &mut NodeCx<'_, '_>, log: bool) -> Converted<()> {
         Dim::Batch => None,
     });
     let flat = flat.and_then(|flat| i64::try_from(flat).ok());
-    let flat = flat.ok_or_else(|| Fail::unsupported("Softmax over the rows; it would mix predictions"))?;
+    let flat = flat.ok_or_else(|| {
+        Fail::unsupported("Softmax along the rows; a model must treat every row alike: use another axis")
+    })?;
     let codes = shape_codes(cx, x);
     let narrow = codes[..axis].iter().copied().chain([flat]).collect();
     let id = cx.push(TensorOp::Reshape { shape: narrow }, vec![x])?;

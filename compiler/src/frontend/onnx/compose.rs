@@ -41,7 +41,9 @@ impl NodeCx<'_, '_> {
     pub(super) fn size(&self, x: ValueId, axis: usize) -> Converted<usize> {
         match self.ty(x).shape.get(axis) {
             Some(Dim::Fixed(size)) => Ok(*size),
-            _ => Err(Fail::unsupported("an operation along the rows; a model must treat every row alike")),
+            _ => Err(Fail::unsupported(
+                "an operation along the rows; a model must treat every row alike: use another axis",
+            )),
         }
     }
 

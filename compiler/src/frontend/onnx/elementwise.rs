@@ -21,7 +21,7 @@ pub(super) fn convert(cx: &mut NodeCx<'_, '_>, op: &str) -> Converted<bool> {
             "Dropout" => dropout(cx)?,
             "IsInf" => {
                 if !cx.flag("detect_positive", true)? || !cx.flag("detect_negative", true)? {
-                    return Err(Fail::unsupported("IsInf of one sign only"));
+                    return Err(Fail::unsupported("IsInf of one sign only; compare with a large number instead"));
                 }
                 let x = cx.operand(0)?;
                 cx.single(TensorOp::Unary { kind: UnaryKind::IsInf }, vec![x])?;
@@ -174,7 +174,7 @@ fn dropout(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
         return Err(Fail::unsupported("Dropout in training mode; export the model for inference"));
     }
     if cx.proto.output.get(1).is_some_and(|name| !name.is_empty()) {
-        return Err(Fail::unsupported("the mask of Dropout"));
+        return Err(Fail::unsupported("the mask of Dropout; export the model for inference, without that output"));
     }
     let x = cx.operand(0)?;
     cx.define(x);
@@ -186,9 +186,14 @@ fn cast(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
     let code = cx.int("to")?.ok_or_else(|| Fail::attribute("`to` is missing"))?;
     let code = i32::try_from(code).map_err(|_| Fail::attribute(format!("`to` is {code}")))?;
     let to = super::tensors::element(code);
-    let to = to.ok_or_else(|| Fail::unsupported(format!("a cast to {}", super::tensors::element_name(code))))?;
+    let to = to.ok_or_else(|| {
+        Fail::unsupported(format!(
+            "a cast to {}; cast to float, double, int64 or bool",
+            super::tensors::element_name(code)
+        ))
+    })?;
     if cx.ty(x).element == Element::Str && to == Element::Bool {
-        return Err(Fail::unsupported("a cast of strings to booleans"));
+        return Err(Fail::unsupported("a cast of strings to booleans; encode them before the model"));
     }
     let id = cx.cast(x, to)?;
     let id = wrapped(cx, id, code)?;
@@ -235,7 +240,7 @@ fn constant(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
     } else if let Some(values) = cx.strings("value_strings")? {
         TensorValue { shape: vec![values.len()], data: Data::Str(values) }
     } else {
-        return Err(Fail::unsupported("a constant without a dense value"));
+        return Err(Fail::unsupported("a constant without a dense value; store it as a dense tensor"));
     };
     let id = cx.push_constant(value)?;
     cx.define(id);

@@ -1,6 +1,7 @@
 //! Tensors whose bytes are in files beside the model, as torch writes larger ones.
 
 use super::ImportLimits;
+use crate::frontend::leaves_folder;
 use onnx_protobuf::TensorProto;
 use tacit_ir::diag::{Code, Diagnostic, Result};
 
@@ -20,10 +21,10 @@ pub(super) fn load(tensor: &mut TensorProto, limits: &ImportLimits, read: &Exter
         |key: &str| tensor.external_data.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str());
     let wrong = |why: String| Diagnostic::new(Code::AttributeInvalid, why);
     let location = entry("location").ok_or_else(|| wrong("external data without a location".to_owned()))?;
-    // A model from somebody else must not name any file of this machine.
-    let outside = location.split(['/', '\\']).any(|part| part.is_empty() || part == "..") || location.contains(':');
-    if outside {
-        return Err(wrong(format!("external data in `{location}`, which is not below the model's folder")));
+    if leaves_folder(location) {
+        return Err(wrong(format!("external data in `{location}`, which is not below the model's folder")).help(
+            "move that file beside the model and save the model again: onnx.save_model(.., location=\"weights.data\")",
+        ));
     }
     let number = |key: &str| match entry(key) {
         None => Ok(None),
@@ -32,7 +33,9 @@ pub(super) fn load(tensor: &mut TensorProto, limits: &ImportLimits, read: &Exter
     let (offset, length) = (number("offset")?.unwrap_or(0), number("length")?);
     if length.is_some_and(|length| length > limits.max_bytes as u64) {
         let message = format!("{} bytes of external data, the limit is {}", length.unwrap_or(0), limits.max_bytes);
-        return Err(Diagnostic::new(Code::ModelTooLarge, message));
+        return Err(
+            Diagnostic::new(Code::ModelTooLarge, message).help("export a smaller model, or the part that is used")
+        );
     }
     tensor.raw_data = read(location, (offset, length))?;
     tensor.data_location = Default::default();

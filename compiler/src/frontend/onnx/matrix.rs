@@ -86,6 +86,7 @@ fn linear(cx: &mut NodeCx<'_, '_>, x: ValueId, w: ValueId) -> Converted<ValueId>
     let (rows, columns, weights) = constant_matrix(cx, w)?;
     let vector = cx.ty(w).shape.len() == 1;
     let x = cx.as_float(x)?;
+    check_inner(cx, x, rows)?;
     let op =
         TensorOp::Linear { outputs: columns, weights: transposed(&weights, rows, columns), bias: vec![0.0; columns] };
     let id = cx.push(op, vec![x])?;
@@ -159,6 +160,13 @@ fn einsum(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
     Ok(())
 }
 
+fn check_inner(cx: &NodeCx<'_, '_>, x: ValueId, inner: usize) -> Converted<()> {
+    match cx.ty(x).columns() {
+        Some(columns) if columns != inner => Err(Fail::shape(format!("{columns} columns times weights for {inner}"))),
+        _ => Ok(()),
+    }
+}
+
 fn transposed(weights: &[f64], rows: usize, columns: usize) -> Vec<f64> {
     (0..columns).flat_map(|c| (0..rows).map(move |r| weights[r * columns + c])).collect()
 }
@@ -168,12 +176,14 @@ fn constant_matrix(cx: &NodeCx<'_, '_>, id: ValueId) -> Converted<(usize, usize,
     let value = cx.constant(id).ok_or_else(|| {
         Fail::unsupported("a product whose second factor is not constant; only x times constant weights is supported")
     })?;
-    let weights = value.to_f64().ok_or_else(|| Fail::type_mismatch("a matrix of strings"))?;
+    let weights = value.to_f64().ok_or_else(|| {
+        Fail::type_mismatch("a matrix of strings").help("weights are numbers; export the model again")
+    })?;
     finite("weight", &weights)?;
     match value.shape.as_slice() {
         [rows, columns] => Ok((*rows, *columns, weights)),
         [rows] => Ok((*rows, 1, weights)),
-        other => Err(Fail::unsupported(format!("a product with a tensor of rank {}", other.len()))),
+        other => Err(Fail::unsupported(format!("a product with a tensor of rank {}; use a matrix", other.len()))),
     }
 }
 
@@ -187,6 +197,7 @@ fn gemm(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
     let (rows, columns, weights) = constant_matrix(cx, w)?;
     let (outputs, weights) =
         if cx.flag("transB", false)? { (rows, weights) } else { (columns, transposed(&weights, rows, columns)) };
+    check_inner(cx, x, weights.len() / outputs.max(1))?;
     let weights: Vec<f64> = weights.into_iter().map(|w| w * alpha).collect();
     // One number, or one a column, is part of the map; anything else is added behind it.
     let constant = cx.optional(2).and_then(|id| cx.constant(id));

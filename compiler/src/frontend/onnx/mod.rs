@@ -92,10 +92,13 @@ pub fn import_with(bytes: &[u8], limits: &ImportLimits, external: &External<'_>)
         return Err(Diagnostic::new(Code::ModelTooLarge, message));
     }
     prescan::check(bytes, limits)?;
-    let mut model = ModelProto::parse_from_bytes(bytes)
-        .map_err(|why| Diagnostic::new(Code::OnnxTruncated, format!("the protobuf does not parse: {why}")))?;
+    let mut model = ModelProto::parse_from_bytes(bytes).map_err(|why| {
+        Diagnostic::new(Code::OnnxTruncated, format!("the protobuf does not parse: {why}"))
+            .help("copy or export the file again; its size should be that of the original")
+    })?;
     for tensor in model.graph.as_mut().into_iter().flat_map(|graph| &mut graph.initializer) {
-        external::load(tensor, limits, external).map_err(|why| why.at(format!("initializer \"{}\"", tensor.name)))?;
+        external::load(tensor, limits, external)
+            .map_err(|why| advised(why).at(format!("initializer \"{}\"", tensor.name)))?;
     }
     let graph = model.graph.as_ref().filter(|graph| !graph.output.is_empty() || !graph.node.is_empty());
     let graph = graph.ok_or_else(|| {
@@ -103,7 +106,9 @@ pub fn import_with(bytes: &[u8], limits: &ImportLimits, external: &External<'_>)
             .help("export the model with skl2onnx, onnxmltools or torch.onnx")
     })?;
     let opsets = opsets(&model, graph)?;
-    Importer::new(graph, opsets, *limits).run(graph)
+    let mut importer = Importer::new(graph, opsets, *limits);
+    importer.functions = model.functions.iter().map(|own| (own.domain.as_str(), own.name.as_str())).collect();
+    importer.run(graph)
 }
 
 /// Oldest and newest operator sets of the standard domain, and of ai.onnx.ml.
@@ -167,6 +172,8 @@ pub(crate) struct Importer<'a> {
     /// A value whose first dimension is the batch and whose shape the model asked for.
     batch_source: Option<ValueId>,
     opsets: Opsets,
+    /// Domains and names of the functions that the model defines.
+    functions: BTreeSet<(&'a str, &'a str)>,
     limits: ImportLimits,
     tree_nodes: usize,
 }
@@ -184,6 +191,7 @@ impl<'a> Importer<'a> {
             constant_elements: 0,
             batch_source: None,
             opsets,
+            functions: BTreeSet::new(),
             limits,
             tree_nodes: 0,
         }
@@ -192,7 +200,7 @@ impl<'a> Importer<'a> {
     fn run(mut self, proto: &'a GraphProto) -> Result<Graph<Tensor>> {
         if proto.node.len() > self.limits.max_nodes {
             let message = format!("{} nodes, the limit is {}", proto.node.len(), self.limits.max_nodes);
-            return Err(Diagnostic::new(Code::ModelTooLarge, message));
+            return Err(advised(Diagnostic::new(Code::ModelTooLarge, message)));
         }
         if !proto.sparse_initializer.is_empty() {
             return Err(Diagnostic::new(Code::VariantUnsupported, "the model has sparse initializers")
@@ -200,18 +208,18 @@ impl<'a> Importer<'a> {
         }
         for tensor in &proto.initializer {
             let place = format!("initializer \"{}\"", tensor.name);
-            let value = tensors::value(tensor, &self.limits).map_err(|why| why.at(place.clone()))?;
-            let id = self.constant(value, &Loc::Unknown).map_err(|why| why.at(place.clone()))?;
+            let value = tensors::value(tensor, &self.limits).map_err(|why| advised(why).at(place.clone()))?;
+            let id = self.constant(value, &Loc::Unknown).map_err(|why| advised(why).at(place.clone()))?;
             self.codes.insert(&tensor.name, tensor.data_type);
             if self.values.insert(&tensor.name, id).is_some() {
-                return Err(Diagnostic::new(Code::GraphCyclic, "the name is defined twice").at(place));
+                return Err(twice("the name is defined twice").at(place));
             }
         }
         let mut inputs = BTreeSet::new();
         for input in &proto.input {
             if !inputs.insert(input.name.as_str()) {
                 let place = format!("input \"{}\"", input.name);
-                return Err(Diagnostic::new(Code::GraphCyclic, "the name is defined twice").at(place));
+                return Err(twice("the name is defined twice").at(place));
             }
             // Older files list their initializers among the inputs, as defaults that a caller may override.
             if !self.values.contains_key(input.name.as_str()) {
@@ -234,7 +242,7 @@ impl<'a> Importer<'a> {
             match self.node(index, node) {
                 Ok(()) => {}
                 Err(Fail::Unsupported(why)) => unsupported.push(format!("{}: {why}", loc(index, node))),
-                Err(Fail::Error(why)) => return Err(why.at(loc(index, node).to_string())),
+                Err(Fail::Error(why)) => return Err(advised(why).at(loc(index, node).to_string())),
             }
         }
         if !unsupported.is_empty() {
@@ -250,7 +258,7 @@ impl<'a> Importer<'a> {
             let id = *self.values.get(output.name.as_str()).ok_or_else(|| undefined(&output.name, &Loc::Unknown))?;
             let place = format!("output \"{}\"", output.name);
             if !names.insert(output.name.as_str()) {
-                return Err(Diagnostic::new(Code::GraphCyclic, "the output is listed twice").at(place));
+                return Err(twice("the output is listed twice").at(place));
             }
             if self.holds_batch_size(id) {
                 return Err(Diagnostic::new(Code::VariantUnsupported, "the output is a shape, not computed values")
@@ -288,25 +296,44 @@ impl<'a> Importer<'a> {
 
     fn input(&mut self, input: &'a ValueInfoProto) -> Result<()> {
         let place = format!("input \"{}\"", input.name);
-        let wrong = |why: &str| Diagnostic::new(Code::VariantUnsupported, why.to_owned()).at(place.clone());
-        let ty = input.type_.as_ref().ok_or_else(|| wrong("the input has no type"))?;
-        let tensor =
-            if ty.has_tensor_type() { ty.tensor_type() } else { return Err(wrong("the input is not a tensor")) };
+        let wrong = |why: &str, help: &str| {
+            Diagnostic::new(Code::VariantUnsupported, why.to_owned()).at(place.clone()).help(help)
+        };
+        let declare = "export the model with the type and shape of its input";
+        let ty = input.type_.as_ref().ok_or_else(|| wrong("the input has no type", declare))?;
+        if !ty.has_tensor_type() {
+            return Err(wrong(
+                "the input is not a tensor",
+                "take sequences and maps apart before the model: inputs are tensors",
+            ));
+        }
+        let tensor = ty.tensor_type();
         self.codes.insert(&input.name, tensor.elem_type);
-        let element = tensors::element(tensor.elem_type).ok_or_else(|| wrong("the element type is not supported"))?;
+        let element = tensors::element(tensor.elem_type).ok_or_else(|| {
+            let name = tensors::element_name(tensor.elem_type);
+            wrong(&format!("the element type {name} is not supported"), "export the model with 32-bit or 64-bit floats")
+        })?;
         let shape = tensor.shape.as_ref().map(|shape| shape.dim.as_slice());
-        let shape =
-            shape.ok_or_else(|| wrong("the input has no shape; export the model with its number of columns"))?;
+        let shape = shape.ok_or_else(|| wrong("the input has no shape", declare))?;
         let mut dims = Vec::with_capacity(shape.len());
         for (axis, dim) in shape.iter().enumerate() {
             let size = if dim.has_dim_value() { dim.dim_value() } else { 0 };
             dims.push(match usize::try_from(size) {
                 Ok(0) if axis == 0 => Dim::Batch,
-                Ok(0) => return Err(wrong(&format!("dimension {axis} has no fixed size; only the first may vary"))),
+                Ok(0) => {
+                    let name = if dim.has_dim_param() { format!(" (`{}`)", dim.dim_param()) } else { String::new() };
+                    return Err(wrong(
+                        &format!("dimension {axis}{name} has no fixed size; only the first, the batch, may vary"),
+                        "export with a fixed size, or fix it: python -m onnxruntime.tools.make_dynamic_shape_fixed",
+                    ));
+                }
                 // A first dimension of 1 is a batch that the exporter fixed by its example row.
                 Ok(1) if axis == 0 => Dim::Batch,
                 Ok(size) if size <= self.limits.max_elements => Dim::Fixed(size),
-                _ => return Err(Diagnostic::new(Code::ModelTooLarge, format!("dimension {axis} is {size}")).at(place)),
+                _ => {
+                    let why = Diagnostic::new(Code::ModelTooLarge, format!("dimension {axis} is {size}"));
+                    return Err(advised(why).at(place));
+                }
             });
         }
         let op = TensorOp::Input { name: input.name.clone() };
@@ -337,6 +364,9 @@ impl<'a> Importer<'a> {
                 quantized::qonnx(&mut cx, op)
             }
             ("com.microsoft", op) if quantized::is_onnxruntimes(op) => quantized::onnxruntimes(&mut cx, op),
+            (domain, op) if cx.importer.functions.contains(&(domain, op)) => Err(Fail::unsupported(format!(
+                "`{op}` is a function of the model; put its nodes in its place: onnx.inliner.inline_local_functions(model)"
+            ))),
             (domain, op) => Err(Fail::unsupported(format!(
                 "`{op}` of the custom domain `{domain}`; export the model with standard operations"
             ))),
@@ -377,11 +407,18 @@ impl<'a> Importer<'a> {
                 | TensorOp::Cast { to: Element::I64 }
         );
         if !moves && operands.iter().any(|id| self.holds_batch_size(*id)) {
-            return Err(Fail::unsupported("a computation with the number of rows"));
+            return Err(Fail::unsupported(
+                "a computation with the number of rows; use -1 or 0 for the rows, and constants for the rest",
+            ));
         }
         let wrong = |why| Diagnostic::new(Code::ShapeMismatch, why);
         if operands.is_empty() || !operands.iter().all(|id| self.constants.contains_key(id)) {
-            return Ok(self.graph.push(op, operands, None, loc.clone()).map_err(wrong)?);
+            let (along_rows, mixed) = (self.is_along_rows(&op, &operands), self.is_mixed(&op, &operands));
+            return self.graph.push(op, operands, None, loc.clone()).map_err(|why| match along_rows {
+                true => Fail::unsupported(format!("{why}; a model must treat every row alike: use another axis")),
+                false if mixed => Fail::type_mismatch(why),
+                false => wrong(why).into(),
+            });
         }
         let mut small = Graph::<Tensor>::new("fold");
         let mut ids = Vec::new();
@@ -402,6 +439,29 @@ impl<'a> Importer<'a> {
         let folded = tacit_ir::interp::tensor::evaluate(&small, &BTreeMap::new())?;
         let value = folded.into_values().next().ok_or_else(|| Diagnostic::internal("nothing folded"))?;
         Ok(self.constant(value, loc)?)
+    }
+
+    /// Whether an operation works along the axis of the rows.
+    fn is_along_rows(&self, op: &TensorOp, operands: &[ValueId]) -> bool {
+        let axes: &[usize] = match op {
+            TensorOp::ArgMax { axis, .. }
+            | TensorOp::TopK { axis, .. }
+            | TensorOp::Softmax { axis, .. }
+            | TensorOp::Take { axis, .. }
+            | TensorOp::Concat { axis } => std::slice::from_ref(axis),
+            TensorOp::Reduce { axes, .. } => axes,
+            _ => return false,
+        };
+        let batch = |id: &ValueId| axes.iter().any(|axis| self.ty(*id).shape.get(*axis) == Some(&Dim::Batch));
+        operands.iter().any(batch)
+    }
+
+    /// Whether operands have types that do not go together.
+    fn is_mixed(&self, op: &TensorOp, operands: &[ValueId]) -> bool {
+        let element = |id: &ValueId| self.ty(*id).element;
+        let alike = matches!(op, TensorOp::Binary { .. } | TensorOp::Concat { .. });
+        let differ = operands.windows(2).any(|pair| element(&pair[0]) != element(&pair[1]));
+        alike && differ || operands.iter().any(|id| element(id) == Element::Str)
     }
 
     pub(crate) fn ty(&self, id: ValueId) -> &TensorType {
@@ -430,14 +490,16 @@ fn standard(cx: &mut NodeCx<'_, '_>, op: &str) -> node::Converted<()> {
     let advice = match op {
         "If" | "Loop" | "Scan" => "control flow; unroll it, or export the branch that is used",
         "LSTM" | "GRU" | "RNN" | "Attention" => {
-            "a layer of a sequence network; this Tacit runs trees, linear models and feed-forward networks"
+            "a layer of a sequence network, which are not supported; over a window of fixed length use Conv or Gemm layers"
         }
         "StringNormalizer" | "TfIdfVectorizer" | "RegexFullMatch" | "StringSplit" | "StringConcat" => {
             "text processing; do it before the model and give its output as input"
         }
-        "NonZero" | "Unique" | "Compress" | "NonMaxSuppression" => "a result whose size depends on the data",
+        "NonZero" | "Unique" | "Compress" | "NonMaxSuppression" => {
+            "a result whose size depends on the data; compute it outside the model"
+        }
         "RandomNormal" | "RandomUniform" | "RandomNormalLike" | "RandomUniformLike" | "Multinomial" | "Bernoulli" => {
-            "random numbers; a model must be deterministic"
+            "random numbers; a model must be deterministic: export it for inference"
         }
         _ => "not known to Tacit; remove it or compute it outside the model",
     };
@@ -455,6 +517,28 @@ fn push_constant(graph: &mut Graph<Tensor>, value: &TensorValue, loc: &Loc) -> R
 
 fn loc(index: usize, node: &NodeProto) -> Loc {
     Loc::Onnx { index, name: node.name.clone(), op: node.op_type.clone() }
+}
+
+/// What to do about an error that does not say it, by its code.
+fn advised(mut why: Diagnostic) -> Diagnostic {
+    let help = match why.code {
+        Code::AttributeInvalid => {
+            "the node contradicts the ONNX standard; export the model again with a current exporter"
+        }
+        Code::ShapeMismatch => {
+            "the file contradicts itself; onnx.shape_inference.infer_shapes(model, strict_mode=True) says where it begins"
+        }
+        Code::ElementTypeMismatch => "put a Cast before the node, to the type of its other operands",
+        Code::ModelTooLarge => "export a smaller model, or the part that is used",
+        _ => return why,
+    };
+    why.help.get_or_insert_with(|| help.to_owned());
+    why
+}
+
+/// Of names.
+fn twice(why: &str) -> Diagnostic {
+    Diagnostic::new(Code::GraphCyclic, why).help("every value has a name of its own: rename one of them and its uses")
 }
 
 fn undefined(name: &str, loc: &Loc) -> Diagnostic {

@@ -31,6 +31,13 @@ impl Fail {
     pub(super) fn shape(why: impl Into<String>) -> Self {
         Fail::Error(Diagnostic::new(Code::ShapeMismatch, why.into()))
     }
+    /// Says what to do.
+    pub(super) fn help(self, help: &str) -> Self {
+        match self {
+            Fail::Error(why) => Fail::Error(why.help(help)),
+            unsupported => unsupported,
+        }
+    }
 }
 
 impl From<Diagnostic> for Fail {
@@ -109,9 +116,9 @@ impl NodeCx<'_, '_> {
     pub(super) fn known_ints(&self, position: usize) -> Converted<Option<Vec<i64>>> {
         let Some(id) = self.optional(position) else { return Ok(None) };
         match self.constant(id).map(|value| &value.data) {
-            Some(Data::I64(values)) if values.contains(&BATCH_SIZE) => {
-                Err(Fail::unsupported(format!("input {position} depends on the number of rows")))
-            }
+            Some(Data::I64(values)) if values.contains(&BATCH_SIZE) => Err(Fail::unsupported(format!(
+                "input {position} depends on the number of rows; use -1 or 0 for the rows, and constants for the rest"
+            ))),
             Some(Data::I64(values)) => Ok(Some(values.clone())),
             Some(_) => Err(Fail::attribute(format!("input {position} is not an integer tensor"))),
             None => Err(Fail::unsupported(format!("input {position} must be a constant; fold it before export"))),
@@ -189,14 +196,20 @@ impl NodeCx<'_, '_> {
         match self.ty(id).element {
             Element::F32 | Element::F64 => Ok(id),
             Element::I64 | Element::Bool => self.push(TensorOp::Cast { to: Element::F32 }, vec![id]),
-            Element::Str => Err(Fail::type_mismatch("a numeric operation on strings")),
+            Element::Str => Err(Fail::type_mismatch("a numeric operation on strings")
+                .help("encode them before it, with OneHotEncoder or LabelEncoder")),
         }
     }
 
     /// Columns of a `[rows, columns]` value.
     pub(super) fn columns(&self, id: ValueId) -> Converted<usize> {
         let ty = self.ty(id);
-        ty.columns().ok_or_else(|| Fail::shape(format!("expected [rows, columns], found {ty}")))
+        let wrong = || Fail::shape(format!("expected [rows, columns], found {ty}"));
+        ty.columns().ok_or_else(|| {
+            wrong().help(
+                "keep the rows as the first axis and the columns as the second: reshape or transpose before this node",
+            )
+        })
     }
 
     /// An axis attribute, counted from the end when negative.

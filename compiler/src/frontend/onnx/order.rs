@@ -16,7 +16,9 @@ pub(super) fn order(proto: &GraphProto, known: impl Fn(&str) -> bool) -> Result<
         for output in node.output.iter().filter(|name| !name.is_empty()) {
             if producer.insert(output, index).is_some() || known(output) {
                 let message = format!("the value `{output}` is defined twice");
-                return Err(Diagnostic::new(Code::GraphCyclic, message).at(loc(index, node).to_string()));
+                return Err(Diagnostic::new(Code::GraphCyclic, message).at(loc(index, node).to_string()).help(
+                    "every value has a name of its own: rename this output and its uses, or export the model again",
+                ));
             }
         }
     }

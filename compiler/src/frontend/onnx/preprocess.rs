@@ -42,7 +42,10 @@ pub(super) fn convert(cx: &mut NodeCx<'_, '_>, op: &str) -> Converted<()> {
         "DictVectorizer" | "CastMap" => {
             Err(Fail::unsupported(format!("`{op}` reads a map; give its entries as columns, encoded before the model")))
         }
-        _ => Err(Fail::unsupported(format!("`{op}` of ai.onnx.ml {}", cx.importer.opsets.ml))),
+        _ => Err(Fail::unsupported(format!(
+            "`{op}` of ai.onnx.ml {}: not known to Tacit; compute it before the model",
+            cx.importer.opsets.ml
+        ))),
     }
 }
 
@@ -90,7 +93,9 @@ fn feature_vectorizer(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
         })?;
         let id = if size < columns { take(cx, id, (0..size).collect())? } else { id };
         if size > columns {
-            return Err(Fail::unsupported(format!("{columns} columns padded to {size}")));
+            return Err(Fail::unsupported(format!(
+                "{columns} columns padded to {size}; give `inputdimensions` the columns that there are"
+            )));
         }
         parts.push(cx.cast(id, Element::F32)?);
     }
@@ -133,7 +138,7 @@ fn array_feature_extractor(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
         return Ok(());
     }
     if columns != 1 {
-        return Err(Fail::unsupported("several computed positions a row"));
+        return Err(Fail::unsupported("several computed positions a row; use constant ones"));
     }
     cx.single(TensorOp::Reshape { shape: vec![1, -1] }, vec![picked])
 }

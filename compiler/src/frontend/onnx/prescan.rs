@@ -93,7 +93,10 @@ fn not_onnx(why: &str) -> Diagnostic {
 }
 
 fn walk(mut rest: &[u8], kind: Kind, depth: usize, messages: &mut usize) -> Result<()> {
-    let truncated = || Diagnostic::new(Code::OnnxTruncated, "the ONNX file is truncated or corrupt");
+    let truncated = || {
+        Diagnostic::new(Code::OnnxTruncated, "the ONNX file is truncated or corrupt")
+            .help("copy or export the file again; its size should be that of the original")
+    };
     if depth > MAX_DEPTH {
         return Err(Diagnostic::new(Code::ModelTooLarge, format!("messages are nested more than {MAX_DEPTH} deep")));
     }

@@ -55,6 +55,23 @@ const ONNXRUNTIMES: [&str; 10] = [
     "DequantizeLinear",
 ];
 
+/// The limits of integers that a value is: those of the quantization that it comes from.
+pub(super) fn limits_of(cx: &NodeCx<'_, '_>, id: ValueId) -> Option<(f64, f64)> {
+    let mut at = id;
+    loop {
+        let node = cx.importer.graph.node(at);
+        match node.op {
+            TensorOp::Clip { low: Some(low), high: Some(high) } => {
+                return (low.fract() == 0.0 && high.fract() == 0.0).then_some((low, high));
+            }
+            TensorOp::Cast { .. } | TensorOp::Reshape { .. } | TensorOp::Transpose { .. } => {
+                at = *node.operands.first()?
+            }
+            _ => return None,
+        }
+    }
+}
+
 /// Whether an operation of the domain `com.microsoft` is known.
 pub(super) fn is_onnxruntimes(op: &str) -> bool {
     ONNXRUNTIMES.contains(&op)
@@ -177,8 +194,28 @@ fn channel_axis(cx: &NodeCx<'_, '_>, x: ValueId) -> Converted<usize> {
     if cx.int("block_size")?.unwrap_or(0) != 0 {
         return Err(Fail::unsupported("scales for blocks; quantize per tensor or per channel"));
     }
+    let axis = cx.axis(cx.int("axis")?.unwrap_or(1), x);
     // With one scale the axis means nothing, and need not exist.
-    Ok(cx.axis(cx.int("axis")?.unwrap_or(1), x).unwrap_or(0))
+    let single = |position: usize| cx.optional(position).is_none_or(|id| is_single(cx, id));
+    if single(1) && single(2) { Ok(axis.unwrap_or(0)) } else { axis }
+}
+
+fn is_single(cx: &NodeCx<'_, '_>, id: ValueId) -> bool {
+    matches!(cx.ty(id).shape.as_slice(), [] | [Dim::Fixed(1)])
+}
+
+/// Scales or zero points along the axis of a value that they belong to: one for all, or one for each channel.
+fn channels(cx: &mut NodeCx<'_, '_>, own: ValueId, what: &str, axis: usize, of: ValueId) -> Converted<ValueId> {
+    let ty = cx.ty(of).clone();
+    if let ([Dim::Fixed(count)], false) = (cx.ty(own).shape.as_slice(), is_single(cx, own))
+        && ty.shape.get(axis) != Some(&Dim::Fixed(*count))
+    {
+        let why = format!("{count} {what} for axis {axis} of {ty}");
+        return Err(
+            Fail::shape(why).help("one for the whole tensor, or one for each channel; quantize the model again")
+        );
+    }
+    cx.along_axis(own, axis, ty.shape.len())
 }
 
 /// The integers that an ONNX element type holds.
@@ -211,7 +248,8 @@ fn within_limits(cx: &NodeCx<'_, '_>, position: usize, (low, high): (f64, f64)) 
     let zero = cx.optional(position).and_then(|id| cx.constant(id)).and_then(|value| value.to_f64());
     match zero.unwrap_or_default().iter().find(|value| !(low..=high).contains(*value)) {
         None => Ok(()),
-        Some(value) => Err(Fail::attribute(format!("a zero point of {value}, outside {low} to {high}"))),
+        Some(value) => Err(Fail::attribute(format!("a zero point of {value}, outside {low} to {high}"))
+            .help("zero points are integers of the type that is quantized to; quantize the model again")),
     }
 }
 
@@ -220,7 +258,8 @@ fn positive(cx: &NodeCx<'_, '_>, scale: ValueId) -> Converted<()> {
     let values = values.ok_or_else(|| Fail::unsupported("a computed scale; use a constant one"))?;
     match values.iter().find(|value| !(value.is_finite() && **value > 0.0)) {
         None => Ok(()),
-        Some(value) => Err(Fail::attribute(format!("a scale of {value}"))),
+        Some(value) => Err(Fail::attribute(format!("a scale of {value}"))
+            .help("scales are positive numbers; calibrate with rows on which no activation is constant or infinite")),
     }
 }
 
@@ -232,15 +271,14 @@ fn quantize(cx: &mut NodeCx<'_, '_>, x: ValueId, (scale, zero): (usize, usize), 
         (code, _) => i32::try_from(code).unwrap_or(0),
     };
     let (low, high) = limits(cx, code)?;
-    let rank = cx.ty(x).shape.len();
     let scale = cx.operand(scale)?;
     positive(cx, scale)?;
-    let scale = cx.along_axis(scale, axis, rank)?;
+    let scale = channels(cx, scale, "scales", axis, x)?;
     let steps = cx.binary(BinaryKind::Div, x, scale)?;
     let mut rounded = cx.unary(UnaryKind::Round, steps)?;
     within_limits(cx, zero, (low, high))?;
     if let Some(zero) = cx.optional(zero) {
-        let zero = cx.along_axis(zero, axis, rank)?;
+        let zero = channels(cx, zero, "zero points", axis, x)?;
         let element = cx.ty(rounded).element;
         let zero = cx.cast(zero, element)?;
         rounded = cx.binary(BinaryKind::Add, rounded, zero)?;
@@ -252,16 +290,15 @@ fn quantize(cx: &mut NodeCx<'_, '_>, x: ValueId, (scale, zero): (usize, usize), 
 /// `(x - zero point) * scale`.
 fn dequantize(cx: &mut NodeCx<'_, '_>, (x, scale, zero): (usize, usize, usize), axis: usize) -> Converted<ValueId> {
     let x = cx.operand(x)?;
-    let rank = cx.ty(x).shape.len();
     let scale = cx.operand(scale)?;
     positive(cx, scale)?;
-    let scale = cx.along_axis(scale, axis, rank)?;
+    let scale = channels(cx, scale, "scales", axis, x)?;
     let mut steps = cx.cast(x, Element::F32)?;
     if let Some(code) = cx.element_code(zero).filter(|code| *code != INT32) {
         within_limits(cx, zero, limits(cx, code)?)?;
     }
     if let Some(zero) = cx.optional(zero) {
-        let zero = cx.along_axis(zero, axis, rank)?;
+        let zero = channels(cx, zero, "zero points", axis, x)?;
         let zero = cx.cast(zero, Element::F32)?;
         steps = cx.binary(BinaryKind::Sub, steps, zero)?;
     }
@@ -280,7 +317,7 @@ fn centred(cx: &mut NodeCx<'_, '_>, position: usize, zero: usize, axis: usize) -
         within_limits(cx, zero, limits(cx, code)?)?;
     }
     let zero = cx.operand(zero)?;
-    let zero = cx.along_axis(zero, axis.min(rank.saturating_sub(1)), rank)?;
+    let zero = channels(cx, zero, "zero points", axis.min(rank.saturating_sub(1)), x)?;
     let zero = cx.cast(zero, Element::F64)?;
     cx.binary(BinaryKind::Sub, x, zero)
 }
@@ -305,9 +342,8 @@ fn requantize(
 
 /// The sum times the quotient of scales, in floats.
 fn scaled(cx: &mut NodeCx<'_, '_>, sum: ValueId, [a, b]: [ValueId; 2], axis: usize) -> Converted<ValueId> {
-    let rank = cx.ty(sum).shape.len();
     let factor = cx.binary(BinaryKind::Mul, a, b)?;
-    let factor = cx.along_axis(factor, axis, rank)?;
+    let factor = channels(cx, factor, "scales", axis, sum)?;
     let sum = cx.cast(sum, Element::F32)?;
     cx.binary(BinaryKind::Mul, sum, factor)
 }
@@ -329,8 +365,7 @@ fn qlinear_matmul(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
     let (a, b) = (centred_rows(cx, 0, 2)?, centred(cx, 3, 5, usize::MAX)?);
     let product = matrix_product(cx, a, b)?;
     let (of_a, of_b) = (cx.operand(1)?, cx.operand(4)?);
-    let one = |cx: &NodeCx<'_, '_>, id| matches!(cx.ty(id).shape.as_slice(), [] | [Dim::Fixed(1)]);
-    if !one(cx, of_a) {
+    if !is_single(cx, of_a) {
         return Err(Fail::unsupported("a scale for each row; quantize per tensor or per column"));
     }
     let last = cx.ty(product).shape.len().saturating_sub(1);

@@ -77,7 +77,9 @@ fn resize(cx: &mut NodeCx<'_, '_>, op: &str) -> Converted<()> {
     }
     if cx.flag("antialias", false)? || cx.string("keep_aspect_ratio_policy")?.is_some_and(|policy| policy != "stretch")
     {
-        return Err(Fail::unsupported(format!("{op} with antialiasing or kept aspect ratios")));
+        return Err(Fail::unsupported(format!(
+            "{op} with antialiasing or kept aspect ratios; resize by constant factors to nearest neighbours"
+        )));
     }
     let rank = cx.ty(x).shape.len();
     let axes = match cx.ints("axes")? {
@@ -125,7 +127,11 @@ fn resize(cx: &mut NodeCx<'_, '_>, op: &str) -> Converted<()> {
                 "align_corners" if out > 1.0 => place * (size - 1.0) / (out - 1.0),
                 "align_corners" => 0.0,
                 "asymmetric" => place / scale,
-                other => return Err(Fail::unsupported(format!("coordinate_transformation_mode `{other}`"))),
+                other => {
+                    return Err(Fail::unsupported(format!(
+                        "coordinate_transformation_mode `{other}`; use asymmetric or half_pixel"
+                    )));
+                }
             })
         };
         let mut indices = Vec::with_capacity(out as usize);
@@ -151,7 +157,7 @@ fn trilu(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
     let x = cx.operand(0)?;
     let rank = cx.ty(x).shape.len();
     if rank < 2 || matches!(cx.ty(x).element, Element::Str | Element::Bool) {
-        return Err(Fail::unsupported(format!("Trilu of {}", cx.ty(x))));
+        return Err(Fail::unsupported(format!("Trilu of {}; multiply by a constant mask instead", cx.ty(x))));
     }
     let (rows, columns) = (cx.size(x, rank - 2)? as i64, cx.size(x, rank - 1)? as i64);
     let upper = cx.flag("upper", true)?;
@@ -209,7 +215,7 @@ fn range(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
     let (start, limit, delta) = (number(0)?, number(1)?, number(2)?);
     let count = ((limit - start) / delta).ceil().max(0.0);
     if !(count.is_finite() && count <= 16_777_216.0) || cx.holds_batch(0) || cx.holds_batch(1) {
-        return Err(Fail::unsupported(format!("a range of {count} values")));
+        return Err(Fail::unsupported(format!("a range of {count} values; use a constant")));
     }
     let element = cx.ty(cx.operand(0)?).element;
     let values = (0..count as usize).map(|at| start + at as f64 * delta).collect();
@@ -232,7 +238,7 @@ fn eye_like(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
         None => Some(cx.ty(x).element),
     };
     let element = element.filter(|element| !matches!(element, Element::Str | Element::Bool));
-    let element = element.ok_or_else(|| Fail::unsupported("EyeLike of this type"))?;
+    let element = element.ok_or_else(|| Fail::unsupported("EyeLike of this type; use a constant"))?;
     let id = cx.numbers(element, vec![rows as usize, columns as usize], ones)?;
     cx.define(id);
     Ok(())

@@ -69,7 +69,9 @@ pub(super) fn convert(cx: &mut NodeCx<'_, '_>, op: &str) -> Converted<bool> {
         "GatherElements" => {
             let (x, positions) = (cx.operand(0)?, cx.operand(1)?);
             if cx.axis(cx.int("axis")?.unwrap_or(0), x)? != 1 || cx.ty(x).shape.len() != 2 {
-                return Err(Fail::unsupported("GatherElements along another axis than the columns of a matrix"));
+                return Err(Fail::unsupported(
+                    "GatherElements along another axis than the columns of a matrix; reshape to [rows, columns] before it",
+                ));
             }
             cx.single(TensorOp::GatherRows {}, vec![x, positions])?;
         }
@@ -166,7 +168,11 @@ fn reshape(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
     let too_large = || Fail::shape(format!("the shape {wanted:?} is too large"));
     let (total, known) = (product(&old).ok_or_else(too_large)?, product(&shape).ok_or_else(too_large)?);
     let has_batch = old.contains(&-1);
-    let across = || Fail::unsupported(format!("a reshape that moves values across rows, to {wanted:?}"));
+    let across = || {
+        Fail::unsupported(format!(
+            "a reshape that moves values across rows, to {wanted:?}; keep the rows as the first axis, of size -1 or 0"
+        ))
+    };
     let open: Vec<usize> = (0..shape.len()).filter(|&at| shape[at] == -1).collect();
     match open.as_slice() {
         [] => {}
@@ -206,7 +212,7 @@ fn flatten(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
         }
         // A batch beside sizes of one is still the batch.
         dims if dims.iter().all(|&dim| dim == -1 || dim == 1) => Ok(-1),
-        _ => Err(Fail::unsupported("Flatten that merges rows with values")),
+        _ => Err(Fail::unsupported("Flatten that merges rows with values; flatten from axis 1 on")),
     };
     let shape = vec![merged(&codes[..axis])?, merged(&codes[axis..])?];
     cx.single(TensorOp::Reshape { shape }, vec![x])
@@ -232,7 +238,9 @@ fn unsqueeze(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
 fn fixed_size(cx: &NodeCx<'_, '_>, id: ValueId, axis: usize, op: &str) -> Converted<usize> {
     match cx.ty(id).shape.get(axis) {
         Some(Dim::Fixed(size)) => Ok(*size),
-        _ => Err(Fail::unsupported(format!("{op} along the rows; a model must treat every row alike"))),
+        _ => {
+            Err(Fail::unsupported(format!("{op} along the rows; a model must treat every row alike: use another axis")))
+        }
     }
 }
 
@@ -288,13 +296,17 @@ fn gather(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
 /// A constant vector of labels, looked up by computed positions of any shape.
 fn look_up(cx: &mut NodeCx<'_, '_>, x: ValueId, positions: ValueId) -> Converted<()> {
     if cx.constant(x).is_none() || cx.ty(x).shape.len() != 1 {
-        return Err(Fail::unsupported("Gather at computed positions of anything but a constant vector"));
+        return Err(Fail::unsupported(
+            "Gather at computed positions of anything but a constant vector; use constant positions",
+        ));
     }
     let columns = cx.constant(x).map_or(0, |value| value.data.len()) as i64;
     let table = cx.push(TensorOp::Reshape { shape: vec![1, columns] }, vec![x])?;
     let shape = shape_codes(cx, positions);
     let inner = shape.iter().skip(1).try_fold(1i64, |size, &dim| if dim < 0 { None } else { size.checked_mul(dim) });
-    let inner = inner.ok_or_else(|| Fail::unsupported("Gather at positions whose first axis is not the rows"))?;
+    let inner = inner.ok_or_else(|| {
+        Fail::unsupported("Gather at positions whose first axis is not the rows; use constant positions")
+    })?;
     let first = shape.first().copied().unwrap_or(1);
     let matrix = cx.push(TensorOp::Reshape { shape: vec![first, inner] }, vec![positions])?;
     let picked = cx.push(TensorOp::GatherRows {}, vec![table, matrix])?;
@@ -307,7 +319,9 @@ fn gather_nd(cx: &mut NodeCx<'_, '_>) -> Converted<()> {
     let (of_x, of_positions) = (cx.ty(x).shape.clone(), cx.ty(positions).shape.clone());
     let by_row = cx.int("batch_dims")?.unwrap_or(0) == 1 && of_x.len() == 2 && of_positions.len() == 2;
     if !by_row || of_positions[1] != Dim::Fixed(1) {
-        return Err(Fail::unsupported("GatherND other than one column a row (batch_dims=1)"));
+        return Err(Fail::unsupported(
+            "GatherND other than one column a row (batch_dims=1); use Gather with constant positions",
+        ));
     }
     let picked = cx.push(TensorOp::GatherRows {}, vec![x, positions])?;
     let id = drop_axes(cx, picked, &[1])?;

@@ -88,7 +88,9 @@ fn regression(
         return Err(Fail::attribute(format!("{} base values for {targets} targets", base.len())));
     }
     if targets == 1 && forest.most_weights_of_a_leaf() > 1 {
-        return Err(Fail::attribute("a leaf has several weights for the one target"));
+        return Err(Fail::attribute("a leaf has several weights for the one target").help(
+            "give every leaf one weight; if these are the positions of leaves or paths, export without decision_leaf and decision_path",
+        ));
     }
     let Coverage { always, ever } = forest.coverage(targets);
     // A single target is always scored: its base value counts.

@@ -96,7 +96,8 @@ impl Forest {
                     stack.push((Some((at, false)), node.on_false, depth + 1));
                     stack.push((Some((at, true)), node.on_true, depth + 1));
                 } else if !leaves.contains_key(&at) {
-                    return Err(Fail::attribute("a leaf has no weight"));
+                    return Err(Fail::attribute("a leaf has no weight")
+                        .help("give every leaf a weight, 0 where it adds nothing"));
                 }
             }
             ends.push(order.len());

@@ -1,10 +1,11 @@
 //! Layers of convolutional networks: convolutions, pooling, padding, batch normalization.
 
 use super::node::{Converted, Fail, NodeCx, finite};
+use super::quantized;
 use super::shape::shape_codes;
 use tacit_ir::graph::ValueId;
 use tacit_ir::interp::tensor::{Data, TensorValue};
-use tacit_ir::stage::tensor::{BinaryKind, Dim, Element, PoolKind, PoolWindow, ReduceKind, TensorOp};
+use tacit_ir::stage::tensor::{BinaryKind, Dim, Element, PoolKind, PoolWindow, ReduceKind, TensorOp, UnaryKind};
 
 /// Converts the node if its operation belongs here.
 pub(super) fn convert(cx: &mut NodeCx<'_, '_>, op: &str) -> Converted<bool> {
@@ -212,10 +213,17 @@ fn pool(cx: &mut NodeCx<'_, '_>, kind: PoolKind) -> Converted<()> {
     let mut x = cx.operand(0)?;
     // The largest of quantized integers; floats hold them exactly, and what reads them takes floats.
     let integers = kind == PoolKind::Max && cx.ty(x).element == Element::I64;
+    let limits = if integers { quantized::limits_of(cx, x) } else { None };
     if integers {
         x = cx.cast(x, Element::F32)?;
     }
     let mut id = pool_of(cx, x, kind)?;
+    if let Some((low, high)) = limits {
+        // This changes no value, but says that they are the same integers again: what reads a maximum of quantized values reads
+        // them from a table of their own, as in models whose maximum is quantized anew, and not sums with all that it is made of.
+        let rounded = cx.unary(UnaryKind::Round, id)?;
+        id = cx.push(TensorOp::Clip { low: Some(low), high: Some(high) }, vec![rounded])?;
+    }
     if integers && cx.is_output() {
         id = cx.cast(id, Element::I64)?;
     }
@@ -229,7 +237,9 @@ pub(super) fn pool_of(cx: &mut NodeCx<'_, '_>, x: ValueId, kind: PoolKind) -> Co
     let kernel = sizes_attribute(cx, "kernel_shape", sizes.len(), 1)?;
     let (strides, dilations, pads) = geometry(cx, &sizes, &kernel)?;
     if cx.proto.output.len() > 1 {
-        return Err(Fail::unsupported("MaxPool with positions as a second output"));
+        return Err(Fail::unsupported(
+            "MaxPool with positions as a second output; export without it (return_indices=False)",
+        ));
     }
     let ceil = cx.flag("ceil_mode", false)?;
     let count_pads = cx.flag("count_include_pad", false)?;

@@ -30,12 +30,13 @@ impl Reader<'_> {
         let op = of_op.as_str().ok_or_else(|| self.at(of_op, "`op` is a text"))?;
         let operands = self.operands(&mut keys, of_op)?;
         let span = keys.span.clone();
-        let id = match self.shorthand(op, &name, &mut keys, &operands)? {
-            Some(id) => {
+        let id = match self.shorthand(op, &name, &mut keys, &operands) {
+            Ok(Some(id)) => {
                 keys.finish(self)?;
                 Ok(id)
             }
-            None => self.plain(op, of_op, &name, &keys, operands),
+            Ok(None) => self.plain(op, of_op, &name, &keys, operands),
+            Err(why) => Err(why),
         };
         let id = id.map_err(|why| if why.excerpt.is_none() { why.within(self.text, span) } else { why })?;
         self.define(&name, id, of_op)
@@ -143,7 +144,10 @@ impl Reader<'_> {
 
     fn columns(&self, id: ValueId, name: &str) -> Result<usize> {
         let ty = &self.graph.node(id).ty;
-        ty.columns().ok_or_else(|| wrong(format!("layer `{name}` reads {ty}; expected [rows, columns]")))
+        ty.columns().ok_or_else(|| {
+            wrong(format!("layer `{name}` reads {ty}; expected [rows, columns]"))
+                .help("put a layer with op = \"flatten\" before it")
+        })
     }
 
     fn linear(&mut self, name: &str, keys: &mut Keys<'_>, x: ValueId) -> Result<ValueId> {
@@ -153,22 +157,30 @@ impl Reader<'_> {
         let outputs = match weights.shape.as_slice() {
             [outputs, own] if *own == columns => *outputs,
             [own] if *own == columns => 1,
-            shape => return Err(self.at(item, format!("weights of shape {shape:?} for {columns} columns"))),
+            shape => {
+                return Err(self
+                    .at(item, format!("weights of shape {shape:?} for {columns} columns"))
+                    .help(format!("weights are [outputs, {columns}] here: one row for each output")));
+            }
         };
         let bias = match keys.get("bias") {
             None => vec![0.0; outputs],
             Some(item) => {
                 let bias = values::floats(self, item)?;
                 if bias.len() != outputs {
-                    return Err(self.at(item, format!("{} biases for {outputs} outputs", bias.len())));
+                    return Err(self
+                        .at(item, format!("{} biases for {outputs} outputs", bias.len()))
+                        .help("a bias for each output, which is a row of the weights"));
                 }
                 bias
             }
         };
         let weights = weights.to_f64().ok_or_else(|| self.at(item, "weights are numbers"))?;
-        if let Some(bad) = weights.iter().chain(&bias).find(|x| !x.is_finite()) {
-            return Err(self.at(item, format!("a weight is {bad}")));
+        if outputs == 0 || columns == 0 {
+            return Err(self.at(item, "a layer without weights").help("leave the layer out"));
         }
+        values::finite(self, item, &weights)?;
+        values::finite(self, keys.table.get("bias").unwrap_or(item), &bias)?;
         self.push(TensorOp::Linear { outputs, weights, bias }, vec![x], name)
     }
 
@@ -187,14 +199,19 @@ impl Reader<'_> {
         let weights = values::tensor(self, item)?;
         let axes = weights.shape.len().checked_sub(2).filter(|axes| *axes > 0);
         let axes = axes.ok_or_else(|| self.at(item, "weights are [outputs, channels, height, width]"))?;
-        let single = |value: &TensorValue| TensorValue {
-            shape: value.shape.clone(),
-            data: Data::of_numbers(Element::F32, value.to_f64().unwrap_or_default()),
+        let single = |reader: &Self, item: &Item, value: &TensorValue| {
+            let numbers = value.to_f64().ok_or_else(|| reader.at(item, "weights are numbers"))?;
+            values::finite(reader, item, &numbers)?;
+            Ok(TensorValue { shape: value.shape.clone(), data: Data::of_numbers(Element::F32, numbers) })
         };
-        let mut operands = vec![x, self.constant(&single(&weights), name)?];
+        if weights.data.is_empty() {
+            return Err(self.at(item, "a layer without weights").help("leave the layer out"));
+        }
+        let weights = single(self, item, &weights)?;
+        let mut operands = vec![x, self.constant(&weights, name)?];
         if let Some(item) = keys.get("bias") {
-            let bias = values::tensor(self, item)?;
-            operands.push(self.constant(&single(&bias), name)?);
+            let bias = single(self, item, &values::tensor(self, item)?)?;
+            operands.push(self.constant(&bias, name)?);
         }
         let strides = self.per_axis(keys, "strides", axes, 1)?;
         let dilations = self.per_axis(keys, "dilations", axes, 1)?;
@@ -329,6 +346,7 @@ impl Reader<'_> {
                     if weights.len() != targets {
                         return Err(self.at(item, format!("{} values for {targets} targets", weights.len())));
                     }
+                    values::finite(self, item, &weights)?;
                     on_true.push(leaf_weight.len());
                     leaf_target.extend(0..targets);
                     leaf_weight.extend(weights);
@@ -347,7 +365,11 @@ impl Reader<'_> {
                     if yes >= nodes.len() || no >= nodes.len() {
                         return Err(self.at(item, format!("a tree of {} nodes has no such child", nodes.len())));
                     }
-                    threshold.push(values::number(self, item)?);
+                    let number = values::number(self, item)?;
+                    if number.is_nan() {
+                        return Err(self.at(item, "a threshold is NaN").help("export the trees again"));
+                    }
+                    threshold.push(number);
                     if keys.text(self, "missing")? == Some("yes") {
                         missing_true.push(feature.len());
                     }

@@ -27,12 +27,24 @@ pub type Weights<'a> = dyn Fn(&str, Option<&str>) -> Result<TensorValue> + 'a;
 /// # Errors
 /// [`Code::TomlInvalid`] with the place in the text; those of `weights`.
 pub fn import(text: &str, weights: &Weights<'_>) -> Result<Graph<Tensor>> {
-    let document = Document::parse(text)
-        .map_err(|why| wrong(why.message().to_owned()).within(text, why.span().unwrap_or_default()))?;
+    let document = Document::parse(text).map_err(|why| {
+        wrong(why.message().to_owned())
+            .within(text, why.span().unwrap_or_default())
+            .help("the text is no TOML: see toml.io")
+    })?;
     let mut reader =
         Reader { text, weights, graph: Graph::new("model"), names: BTreeMap::new(), last: None, inputs: Vec::new() };
-    reader.model(document.as_table())
+    reader.model(document.as_table()).map_err(|mut why| {
+        if why.code == Code::TomlInvalid {
+            why.help.get_or_insert_with(|| EXAMPLE.to_owned());
+        }
+        why
+    })
 }
+
+/// What helps with any mistake.
+const EXAMPLE: &str =
+    "`tacit inspect MODEL.onnx --toml` writes any model in this form; spec/model-toml.md describes it";
 
 /// A mistake in a model file.
 pub(super) fn wrong(why: impl Into<String>) -> Diagnostic {
@@ -122,7 +134,9 @@ impl Reader<'_> {
         self.last = Some(id);
         match self.names.insert(name.to_owned(), id) {
             None => Ok(()),
-            Some(_) => Err(self.at(at, format!("the name `{name}` is used twice"))),
+            Some(_) => Err(self
+                .at(at, format!("the name `{name}` is used twice"))
+                .help("give inputs and layers names of their own; layers without a name are layer1, layer2 and so on")),
         }
     }
 
@@ -143,7 +157,9 @@ impl Reader<'_> {
             (self.tables(&mut keys, "input")?, self.tables(&mut keys, "layer")?, self.tables(&mut keys, "output")?);
         keys.finish(self)?;
         if inputs.is_empty() || outputs.is_empty() && layers.is_empty() {
-            return Err(wrong("the model needs an [[input]] and a [[layer]]"));
+            return Err(
+                wrong("the model needs an [[input]] and a [[layer]]").within(self.text, 0..self.text.len().min(1))
+            );
         }
         for (item, table) in inputs {
             self.input(item, table)?;
@@ -288,6 +304,11 @@ impl Reader<'_> {
             }
             None => self.last.ok_or_else(|| self.at(of_name, "there is no layer"))?,
         };
+        if self.graph.outputs().iter().any(|(own, _)| *own == name) {
+            return Err(self
+                .at(of_name, format!("the output `{name}` is there twice"))
+                .help("give outputs names of their own"));
+        }
         let of_threshold = keys.get("threshold");
         let threshold = of_threshold.map_or(Ok(0.5), |item| values::number(self, item))?;
         let id = match keys.get("labels") {

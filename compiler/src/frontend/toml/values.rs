@@ -1,6 +1,7 @@
 //! TOML values as attributes and arrays, inline or from weight files.
 
 use super::{Keys, Reader};
+use crate::frontend::leaves_folder;
 use tacit_ir::attr::Attr;
 use tacit_ir::diag::{Diagnostic, Result};
 use tacit_ir::interp::tensor::{Data, TensorValue};
@@ -20,6 +21,16 @@ fn of_number(value: &Value) -> Option<f64> {
 /// Numbers, of one or nested arrays, or of a file.
 pub(super) fn floats(reader: &Reader<'_>, item: &Item) -> Result<Vec<f64>> {
     Ok(tensor(reader, item)?.to_f64().unwrap_or_default())
+}
+
+/// Weights, which are finite.
+pub(super) fn finite(reader: &Reader<'_>, item: &Item, values: &[f64]) -> Result<()> {
+    match values.iter().find(|x| !x.is_finite()) {
+        None => Ok(()),
+        Some(bad) => Err(reader
+            .at(item, format!("a weight is {bad}"))
+            .help("a trained model has finite weights; train or export it again")),
+    }
 }
 
 pub(super) fn ints(reader: &Reader<'_>, item: &Item) -> Result<Vec<i64>> {
@@ -51,6 +62,11 @@ pub(super) fn tensor(reader: &Reader<'_>, item: &Item) -> Result<TensorValue> {
         let file = of_file.as_str().ok_or_else(|| reader.at(of_file, "`file` is a path"))?;
         let array = keys.text(reader, "array")?;
         keys.finish(reader)?;
+        if leaves_folder(file) {
+            return Err(reader
+                .at(of_file, format!("the file `{file}` is not below the model's folder"))
+                .help("put weight files beside the model, and name them by their paths from there"));
+        }
         let place = |why: Diagnostic| why.within(reader.text, of_file.span().unwrap_or_default());
         return (reader.weights)(file, array).map_err(place);
     }

@@ -166,11 +166,12 @@ fn one_or(len: usize, ty: &TensorType, what: &str) -> Result<(), String> {
 fn broadcast(a: &[Dim], b: &[Dim]) -> Result<Vec<Dim>, String> {
     let rank = a.len().max(b.len());
     let dim = |shape: &[Dim], axis: usize| (axis + shape.len()).checked_sub(rank).map_or(Dim::Fixed(1), |at| shape[at]);
+    let size = |dim: Dim| if let Dim::Fixed(size) = dim { size.to_string() } else { "of the batch".to_owned() };
     (0..rank)
         .map(|axis| match (dim(a, axis), dim(b, axis)) {
             (x, y) if x == y => Ok(x),
             (Dim::Fixed(1), other) | (other, Dim::Fixed(1)) => Ok(other),
-            (x, y) => Err(format!("dimensions {x:?} and {y:?} do not broadcast")),
+            (x, y) => Err(format!("sizes {} and {} do not broadcast", size(x), size(y))),
         })
         .collect()
 }
