@@ -77,6 +77,9 @@ pub struct Options {
     pub per_channel: bool,
     /// Networks: how ranges of inputs and activations are found in the calibration rows.
     pub range: RangeRule,
+    /// Networks: zero is in the middle of ranges of inputs and activations, and on their grids; else a range is as wide as what
+    /// it has to hold. What a model or its data have on a grid keeps that.
+    pub symmetric: bool,
     /// Networks: how activations run; chosen layer by layer when absent.
     pub regime: Option<RegimeRule>,
     /// Find labels (ArgMax, TopK, the labels of classifiers) on the server: the client learns them and not the scores. Outputs
@@ -168,6 +171,7 @@ impl Default for Options {
             activation_bits: 8,
             per_channel: true,
             range: RangeRule::MinMax,
+            symmetric: false,
             regime: None,
             encrypt_head: false,
             head: None,

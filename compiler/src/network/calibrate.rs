@@ -3,6 +3,7 @@
 use super::trace::Network;
 use std::collections::BTreeMap;
 use tacit_ir::diag::{Code, Diagnostic, Result};
+use tacit_ir::graph::Loc;
 
 /// Rows that a calibration needs at least.
 pub(crate) const LEAST_ROWS: usize = 16;
@@ -17,7 +18,7 @@ pub(crate) struct Trace {
 /// Evaluates the network in floats on calibration rows of head values.
 ///
 /// # Errors
-/// [`Code::OptionInvalid`] without enough rows, or where they are not finite.
+/// [`Code::OptionInvalid`] without enough rows, or where they or what becomes of them are not finite.
 pub(crate) fn run(network: &Network, calibration: &BTreeMap<String, Vec<Vec<f64>>>) -> Result<Trace> {
     let missing = |found: usize| {
         Diagnostic::new(
@@ -49,10 +50,32 @@ pub(crate) fn run(network: &Network, calibration: &BTreeMap<String, Vec<Vec<f64>
         let own: Vec<Vec<f64>> =
             layer.rows.iter().map(|row| atoms.iter().map(|atoms| row.value(atoms)).collect()).collect();
         for (element, values) in layer.values(&own)?.iter().enumerate() {
+            held(values, layer.elements[element], &layer.loc)?;
             for (row, value) in atoms.iter_mut().zip(values) {
                 row[layer.first_atom as usize + element] = *value;
             }
         }
     }
+    for output in &network.outputs {
+        for (element, row) in output.rows.iter().enumerate() {
+            let values: Vec<f64> = atoms.iter().map(|atoms| row.value(atoms)).collect();
+            held(&values, element as u32, &output.loc)?;
+        }
+    }
     Ok(Trace { atoms })
+}
+
+/// Whether values of an element, one a row, are numbers that 32-bit floats hold.
+fn held(values: &[f64], element: u32, loc: &Loc) -> Result<()> {
+    match values.iter().position(|value| !value.is_finite() || value.abs() > f64::from(f32::MAX)) {
+        None => Ok(()),
+        Some(row) => Err(Diagnostic::new(
+            Code::OptionInvalid,
+            format!("calibration row {row}: element {element} is {:e}, which has no range to quantize", values[row]),
+        )
+        .at(loc.to_string())
+        .help(
+            "the model itself overflows there, or leaves its domain: leave such rows out, or scale the model's inputs",
+        )),
+    }
 }

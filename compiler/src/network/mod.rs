@@ -33,7 +33,7 @@ use tacit_ir::stage::tensor::{Tensor, TensorOp};
 use trace::Network;
 
 /// A float graph as a network without needless tables, its values on the calibration rows, and what was left out; positions
-/// of greatest values by this rule.
+/// of greatest values by this rule; `symmetric` as of the options.
 ///
 /// # Errors
 /// Those of [`trace`] and of [`calibrate::run`].
@@ -42,9 +42,10 @@ pub(crate) fn prepare(
     calibration: &BTreeMap<String, Vec<Vec<f64>>>,
     kept: &Kept,
     head: HeadRule,
+    symmetric: bool,
 ) -> Result<(Network, Trace, Removed)> {
     let whole = trace(graph, head)?;
-    let (network, removed) = simplify::simplify(&whole, &calibrate::run(&whole, calibration)?, kept)?;
+    let (network, removed) = simplify::simplify(&whole, &calibrate::run(&whole, calibration)?, kept, symmetric)?;
     let trace = calibrate::run(&network, calibration)?;
     Ok((network, trace, removed))
 }

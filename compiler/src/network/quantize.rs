@@ -101,7 +101,7 @@ pub(crate) fn quantize(name: &str, network: &Network, trace: &Trace, cx: &mut Pa
             layer.rows.len() as u64,
         );
     }
-    for Output { name, rows, exact } in &network.outputs {
+    for Output { name, rows, exact, loc: _ } in &network.outputs {
         let (matrix, operands) = quantizer.matrix(rows, cx.options.weight_bits(), *exact)?;
         let Matrix { start, column, weight, step, offset, spread, exact, .. } = matrix;
         let sums = quantizer.push(
@@ -116,16 +116,24 @@ pub(crate) fn quantize(name: &str, network: &Network, trace: &Trace, cx: &mut Pa
     Ok(quantizer.quant)
 }
 
-/// The range of values that a rule gives.
-pub(super) fn range(values: &[f64], rule: RangeRule, steps: f64) -> (f64, f64) {
+/// The least range with zero in the middle that holds another.
+pub(super) fn around_zero(low: f64, high: f64) -> (f64, f64) {
+    let bound = high.max(-low);
+    (-bound, bound)
+}
+
+/// The range of values that the options give, for a grid of so many steps.
+pub(super) fn range(values: &[f64], options: &Options, steps: f64) -> (f64, f64) {
     let mut sorted: Vec<f64> = values.iter().copied().filter(|x| x.is_finite()).collect();
     sorted.sort_by(f64::total_cmp);
+    let around = |least, greatest| if options.symmetric { around_zero(least, greatest) } else { (least, greatest) };
     let (Some(&least), Some(&greatest)) = (sorted.first(), sorted.last()) else { return (0.0, 0.0) };
-    match rule {
+    let (least, greatest) = around(least, greatest);
+    match options.range {
         RangeRule::MinMax => (least, greatest),
         RangeRule::Percentile => {
             let cut = sorted.len() / 1000;
-            (sorted[cut], sorted[sorted.len() - 1 - cut])
+            around(sorted[cut], sorted[sorted.len() - 1 - cut])
         }
         RangeRule::Mse => {
             let error = |share: f64| {
@@ -188,18 +196,21 @@ impl Quantizer<'_> {
             }
         }
         let levels = (1u64 << self.options.input_bits().clamp(1, 12)) as f64 - 1.0;
+        // An even number of steps has a point in the middle.
+        let steps = if self.options.symmetric { (levels - 1.0).max(1.0) } else { levels };
         let mut heads: BTreeMap<&str, Vec<CodedFeature>> = BTreeMap::new();
         let mut elements: Vec<Option<(&str, u32)>> = Vec::new();
         for (atom, (head, column)) in network.inputs.iter().enumerate() {
             let values: Vec<f64> = self.trace.atoms.iter().map(|row| row[atom]).collect();
-            let (low, high) = range(&values, self.options.range, levels);
+            let (low, high) = range(&values, self.options, steps);
             let kept = self.kept.input(&network.inputs[atom]).map(|points| points.increasing());
-            let constant = high <= low && kept.is_none() || !used[atom];
+            let varies = values.windows(2).any(|pair| pair[0] != pair[1]);
+            let constant = (!varies || high <= low) && kept.is_none() || !used[atom];
             let (low, step, largest) = match (kept, natural_grid(&values, levels)) {
-                _ if constant => (low, 0.0, 0),
+                _ if constant => (values.first().copied().filter(|_| !varies).unwrap_or(low), 0.0, 0),
                 (Some(points), _) => (points.low, points.step, points.steps),
                 (None, Some((least, step, steps))) => (least, step, steps),
-                (None, None) => (low, (high - low) / levels, levels as i64),
+                (None, None) => (low, (high - low) / steps, steps as i64),
             };
             self.grids.push(Grid { offset: low, step, low: 0, high: largest, kept: kept.is_some() });
             if !used[atom] || constant {

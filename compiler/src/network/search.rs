@@ -64,7 +64,7 @@ pub(crate) fn search(
         rule => vec![rule.unwrap_or(options.head())],
     };
     for head in heads {
-        let (network, trace, _) = super::prepare(body, rows, kept, head)?;
+        let (network, trace, _) = super::prepare(body, rows, kept, head, options.symmetric)?;
         for &weight_bits in &choices(options.weight_bits, &WEIGHT_BITS) {
             for &input_bits in &choices(options.input_bits, &INPUT_BITS) {
                 let (input_bits, weight_bits) = (Some(input_bits), Some(weight_bits));

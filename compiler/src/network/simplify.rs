@@ -5,7 +5,7 @@
 
 use super::calibrate::Trace;
 use super::grid::Kept;
-use super::quantize::ENTRIES;
+use super::quantize::{ENTRIES, around_zero};
 use super::rows::{Combiner, Row};
 use super::trace::{Activation, Network, Output};
 use std::collections::HashMap;
@@ -32,14 +32,15 @@ pub(crate) struct Removed {
 ///
 /// # Errors
 /// Those of evaluating functions.
-pub(crate) fn simplify(network: &Network, trace: &Trace, kept: &Kept) -> Result<(Network, Removed)> {
+pub(crate) fn simplify(network: &Network, trace: &Trace, kept: &Kept, symmetric: bool) -> Result<(Network, Removed)> {
     let mut removed = Removed::default();
     let inputs = network.inputs.len();
     let mut new = Network { inputs: network.inputs.clone(), ..Network::default() };
     // What stands for each atom of the old network in the new one.
     let mut replacements: Vec<Row> = (0..inputs as u32).map(Row::atom).collect();
     // Of atoms of the new network.
-    let mut ranges: Vec<(f64, f64)> = (0..inputs).map(|atom| input_range(network, trace, kept, atom)).collect();
+    let mut ranges: Vec<(f64, f64)> =
+        (0..inputs).map(|atom| input_range(network, trace, kept, symmetric, atom)).collect();
     let mut sums = Combiner::default();
     let mut substitute = |row: &Row, replacements: &[Row]| {
         let terms = row.terms.iter().map(|&(atom, weight)| (&replacements[atom as usize], weight));
@@ -87,14 +88,16 @@ pub(crate) fn simplify(network: &Network, trace: &Trace, kept: &Kept) -> Result<
     Ok((new, removed))
 }
 
-/// The range of an input: of the grid that the model has for it, or that of the calibration rows.
-fn input_range(network: &Network, trace: &Trace, kept: &Kept, atom: usize) -> (f64, f64) {
+/// The range of an input: of the grid that the model has for it, or that of the calibration rows, widened around zero where
+/// its grid is.
+fn input_range(network: &Network, trace: &Trace, kept: &Kept, symmetric: bool, atom: usize) -> (f64, f64) {
     if let Some(points) = kept.input(&network.inputs[atom]) {
         let (a, b) = (points.low, points.low + points.step * points.steps as f64);
         return (a.min(b), a.max(b));
     }
     let values = trace.atoms.iter().map(|row| row[atom]);
-    values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)))
+    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
+    if symmetric { around_zero(low, high) } else { (low, high) }
 }
 
 fn interval(row: &Row, ranges: &[(f64, f64)]) -> (f64, f64) {
@@ -213,10 +216,15 @@ mod tests {
                 // Once the second is a line, this is one of inputs.
                 relu(vec![row(&[(2, 1.0), (3, -1.0), (4, 1.0), (5, 2.0)], 0.25)], 7),
             ],
-            outputs: vec![Output { name: "y".to_owned(), rows: vec![row(&[(7, 1.0), (3, 1.0)], 1.0)], exact: false }],
+            outputs: vec![Output {
+                name: "y".to_owned(),
+                rows: vec![row(&[(7, 1.0), (3, 1.0)], 1.0)],
+                exact: false,
+                loc: Loc::Unknown,
+            }],
         };
         let trace = Trace { atoms: vec![vec![-1.0, -1.0], vec![1.0, 1.0]] };
-        let (simple, removed) = simplify(&network, &trace, &Kept::default()).unwrap();
+        let (simple, removed) = simplify(&network, &trace, &Kept::default(), false).unwrap();
         assert_eq!(removed, Removed { constant: 1, affine: 1, repeated: 1, unread: 1 });
         assert_eq!(simple.layers.iter().map(|layer| layer.rows.len()).collect::<Vec<_>>(), [1, 1]);
         assert_eq!(simple.layers[1].rows[0], row(&[(0, -2.0), (2, 3.0)], -4.75));

@@ -102,7 +102,7 @@ pub(super) fn tables(
         let rounding = match points[element].or(natural) {
             Some(points) => Rounding::on(points),
             None => {
-                let (low, high) = range(&reached(element), options.range, steps);
+                let (low, high) = range(&reached(element), options, steps);
                 let step = ((high - low) / steps).max(1e-12);
                 Rounding { low, high, middle: (low + high) / 2.0, step, half: (steps / 2.0) as i64 + 1 }
             }

@@ -46,6 +46,8 @@ pub(crate) struct Output {
     pub(crate) rows: Vec<Row>,
     /// As of an [`Activation`].
     pub(crate) exact: bool,
+    /// Where it comes from, for messages.
+    pub(crate) loc: Loc,
 }
 
 impl Activation {
@@ -111,7 +113,7 @@ pub(crate) fn trace(graph: &Graph<Tensor>, head: HeadRule) -> Result<Network> {
     for (name, id) in graph.outputs() {
         let rows = tracer.rows(*id)?;
         let exact = tracer.is_exact(&rows);
-        tracer.network.outputs.push(Output { name: name.clone(), rows, exact });
+        tracer.network.outputs.push(Output { name: name.clone(), rows, exact, loc: graph.loc(*id).clone() });
     }
     Ok(tracer.network)
 }

@@ -30,7 +30,8 @@ const WEIGHT_BITS: i32 = 24;
 pub(super) fn run(ir: Ir, cx: &mut PassCx<'_>) -> Result<Ir> {
     let Ir::Tensor(graph) = ir else { return Ok(ir) };
     if network::is_network(&graph) {
-        let (network, trace, removed) = network::prepare(&graph, cx.calibration, &cx.kept, cx.options.head())?;
+        let (network, trace, removed) =
+            network::prepare(&graph, cx.calibration, &cx.kept, cx.options.head(), cx.options.symmetric)?;
         cx.count("constant tables removed", removed.constant);
         cx.count("affine tables removed", removed.affine);
         cx.count("repeated tables shared", removed.repeated);
