@@ -126,6 +126,39 @@ fn a_network_goes_through_its_files() {
     ok(at, &["predict", "m.tacit", "--mode", "clear", "--input", &rows, "-o", "y.npz"]);
 }
 
+/// One network under two parameter sets: keys of one are none of the other.
+#[test]
+fn an_evaluation_key_of_other_parameters_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let tiny = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/tests/invoke");
+    let (model, rows) = (format!("{tiny}/network.toml"), format!("{tiny}/calibration.csv"));
+    let bits =
+        ["input-bits=4", "weight-bits=4", "noise-share=4", "regime=bootstrap"].map(|own| ["--set", own]).concat();
+    for failure in ["40", "128"] {
+        let (output, keys) = (format!("{failure}.tacit"), format!("keys{failure}"));
+        let failure = format!("failure-bits={failure}");
+        let compile = ["compile", &model, "--calibration", &rows, "-o", &output, "--set", &failure];
+        ok(at, &[&compile[..], &bits].concat());
+        ok(at, &["keygen", &output, "-o", &keys]);
+    }
+    std::fs::write(at.join("x.csv"), "0.1,-0.2,0.3,0.4\n-0.5,0.6,0.7,-0.8\n").unwrap();
+    ok(at, &["encrypt", "128.tacit", "--key", "keys128/client.key", "--input", "x.csv", "-o", "q"]);
+    let run = |key| ["run", "128.tacit", "--query", "q", "-o", "r", "--evaluation-key", key];
+    let why = refused(at, &run("keys40/evaluation.key"), "E0606", 1);
+    assert!(why.contains("keys40/evaluation.key: an evaluation key belongs to circuit"), "{why}");
+    assert!(why.contains("of one and the same compilation"), "{why}");
+    assert!(!at.join("r").exists());
+    let why = refused(
+        at,
+        &["run", "40.tacit", "--query", "q", "-o", "r", "--evaluation-key", "keys40/evaluation.key"],
+        "E0606",
+        1,
+    );
+    assert!(why.contains("q: a query belongs to circuit"), "{why}");
+    ok(at, &run("keys128/evaluation.key"));
+}
+
 const CREDIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/credit_scoring");
 
 #[test]

@@ -84,6 +84,12 @@ fn compile_here(
     let labels =
         calibration.labels.map(|labels| Labels::new(&model, &roles, calibration.inputs, labels)).transpose()?;
     let kept = network::Kept::of(&roles.head, options)?;
+    let overridden = kept.overridden.then(|| {
+        format!(
+            "input-bits={} are fewer than the model's own integers have, and take their place",
+            options.input_bits()
+        )
+    });
     let found = network::search::search(&roles.body, &rows, labels.as_ref(), options, &kept)?;
     let unused = found.is_none() && labels.is_some();
     let options = found.as_ref().map_or(options, |found| &found.options);
@@ -104,6 +110,7 @@ fn compile_here(
         .map_err(|why| Diagnostic::internal(format!("the emitted plan does not check: {}", why.message)))?;
     let mut notes = notes;
     notes.extend(roles.clear_maps.iter().map(|map| format!("{map} runs on the client, in clear, before the trees")));
+    notes.extend(overridden);
     notes.extend(found.map(|found| found.note));
     notes.extend(unused.then(|| "calibration labels change nothing: no bits were left to choose".to_owned()));
     notes.extend(passes.iter().flat_map(|pass| pass.notes.iter().cloned()));

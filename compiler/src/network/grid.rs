@@ -32,6 +32,8 @@ pub(crate) struct Kept {
     pub(crate) inputs: BTreeMap<String, Vec<Points>>,
     /// Whether integer weights of quantized values stay what they are.
     pub(crate) weights: bool,
+    /// Whether `input-bits` puts coarser grids in the place of the model's.
+    pub(crate) overridden: bool,
 }
 
 impl Kept {
@@ -41,10 +43,11 @@ impl Kept {
     /// Those of evaluating the head.
     pub(crate) fn of(head: &Graph<Tensor>, options: &Options) -> Result<Kept> {
         let mut inputs = of_outputs(head)?;
+        let found = inputs.len();
         if let Some(bits) = options.input_bits {
             inputs.retain(|_, points| points.iter().all(|own| own.steps < 1 << bits));
         }
-        Ok(Kept { inputs, weights: options.weight_bits.is_none() })
+        Ok(Kept { overridden: inputs.len() < found, inputs, weights: options.weight_bits.is_none() })
     }
 
     /// The points of a column of a head value.
