@@ -98,11 +98,40 @@ fn labels_decide_which_bits_are_enough() {
     let loss = ["--max-accuracy-loss", "0"];
     let text = ok(at, &[&COMPILE[..], &["y.csv"], &loss].concat());
     assert!(text.contains("3 bits for inputs") && text.contains("100.00 % of labels missed"), "{text}");
+    assert!(text.contains("one more bit for inputs would cost"), "{text}");
     // Against the float model three bits do.
     let found = tacit(at, &[&COMPILE[..6], &loss].concat());
     let said = [found.stdout, found.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
     assert!(!said.contains("3 bits for inputs"), "{said}");
     assert_eq!(found.status.success(), said.contains(" 0.00 % loss against the float model"), "{said}");
+}
+
+/// What a bit more would cost: of inputs and of weights among the candidates, of activations by other parameters.
+#[test]
+fn more_bits_have_a_price() {
+    let folder = folder("");
+    let at = folder.path();
+    let options = ["--max-accuracy-loss", "1", "--set", "regime=bootstrap"];
+    ok(at, &[&COMPILE[..6], &options].concat());
+    let card = ok(at, &["inspect", "m.tacit"]);
+    let price = |what: &str| -> f64 {
+        let rest = card.split_once(&format!("{what} would cost ")).unwrap_or_else(|| panic!("{card}")).1;
+        rest.split_once(" ms").unwrap().0.parse().unwrap()
+    };
+    price("one more bit for inputs");
+    price("one more bit for weights");
+    assert!(price("one more bit of precision at activations (half the noise-share)") >= 0.0);
+    assert!(card.contains("one bit less would save"), "{card}");
+    // What the next weights cost is what they cost when they are asked for.
+    let run = |bits: &str| -> f64 {
+        let share = card.split_once("noise up to ").unwrap().1.split_once(' ').unwrap().0;
+        let fixed = [format!("weight-bits={bits}"), "input-bits=3".to_owned(), format!("noise-share={share}")];
+        let set: Vec<&str> = fixed.iter().flat_map(|own| ["--set", own]).collect();
+        let json = ok(at, &[&COMPILE[..6], &options, &set, &["--json"]].concat());
+        serde_json::from_str::<serde_json::Value>(&json).unwrap()["predicted_run_ms"].as_f64().unwrap()
+    };
+    let asked = (run("4") - run("3")).max(0.0);
+    assert!((asked - price("one more bit for weights")).abs() < 0.06, "{asked}: {card}");
 }
 
 #[test]

@@ -101,11 +101,15 @@ pub(crate) fn search(
             }
         }
         candidates.sort_by(|a, b| a.predicted_us.total_cmp(&b.predicted_us));
+        let times: Vec<(Options, f64)> = candidates.iter().map(|own| (own.options.clone(), own.predicted_us)).collect();
         for candidate in candidates {
             let losses = accuracy.of(&candidate.client, &candidate.plan)?;
             let Losses { loss, error, .. } = losses;
             if loss <= options.max_accuracy_loss && options.max_output_error.is_none_or(|limit| error <= limit) {
-                let note = note(&candidate, kept, head_is_open, &accuracy.describe(&losses), error);
+                let mut note = note(&candidate, kept, head_is_open, &accuracy.describe(&losses), error);
+                if kept.inputs.is_empty() {
+                    note += &finer(&candidate, &times);
+                }
                 return Ok(Some(Found { options: candidate.options, note }));
             }
             if best.is_none_or(|known| (loss, error) < known) {
@@ -153,6 +157,28 @@ fn candidate(lowered: Ir, rows: &Rows, options: Options) -> Result<Candidate> {
     let (client, plan) = emit(&circuit, &nothing, &nothing, options.failure_bits)?;
     let predicted_us = options.cost_profile.plan_us(&client.layout, &plan);
     Ok(Candidate { predicted_us, options, client, plan })
+}
+
+/// What more bits of inputs or of weights would cost, from candidates that are alike but for them.
+fn finer(chosen: &Candidate, times: &[(Options, f64)]) -> String {
+    type Bits = fn(&mut Options) -> &mut Option<u32>;
+    let kinds: [(&str, Bits); 2] =
+        [("inputs", |options| &mut options.input_bits), ("weights", |options| &mut options.weight_bits)];
+    let mut text = String::new();
+    for (what, bits) in kinds {
+        let own = *bits(&mut chosen.options.clone());
+        let finer = times.iter().filter_map(|(options, us)| {
+            let mut like = options.clone();
+            let more = bits(&mut like).take()?.checked_sub(own?).filter(|more| *more > 0)?;
+            *bits(&mut like) = own;
+            (like == chosen.options).then_some((more, (us - chosen.predicted_us) / 1e3))
+        });
+        if let Some((more, ms)) = finer.min_by_key(|(more, _)| *more) {
+            let bits = if more == 1 { "one more bit".to_owned() } else { format!("{more} more bits") };
+            text += &format!("; {bits} for {what} would cost {:.1} ms", ms.max(0.0));
+        }
+    }
+    text
 }
 
 /// What was chosen, for the user.

@@ -8,7 +8,7 @@
 
 use super::diagrams::ill_typed;
 use super::{PassCx, partition_parameters};
-use crate::options::Options;
+use crate::options::{Options, RegimeRule};
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::graph::{Graph, Loc, ValueId};
 use tacit_ir::noise::{self, bootstrap as noise_of};
@@ -123,7 +123,8 @@ pub(super) fn with_parameters(graph: &Graph<Circuit>, choice: &Choice, pass: &'s
     })
 }
 
-/// What limits a choice, and what tolerating half or twice the noise would cost or save, with at most so many partitions;
+/// What limits a choice, and what a bit of precision more or less would cost or save (half or twice the noise at each
+/// activation), with at most so many partitions;
 /// nothing where the failure probability is what limits.
 pub(super) fn explanation(
     graph: &Graph<Circuit>,
@@ -157,7 +158,9 @@ pub(super) fn explanation(
     let more =
         with(0.5).map_or("fits no secure parameters".to_owned(), |ms| format!("would cost {:.1} ms", ms.max(0.0)));
     let less = with(2.0).map_or(0.0, |ms| (-ms).max(0.0));
-    notes.push(format!("half the noise-share {more} on one core; twice would save {less:.1} ms"));
+    notes.push(format!(
+        "one more bit of precision at activations (half the noise-share) {more} on one core; one bit less would save {less:.1} ms"
+    ));
     notes
 }
 
@@ -240,13 +243,17 @@ pub(super) fn search(graph: &Graph<Circuit>, needs: &Needs, cx: &PassCx<'_>, mos
     }
     let (excess, place) = nearest(&judge, needs, &shapes);
     let share = cx.options.noise_share() * excess.exp2() * 1.05;
+    let regime = match cx.options.regime {
+        Some(RegimeRule::Rotate) => "; or let wide layers bootstrap: leave regime=rotate out",
+        _ => "",
+    };
     Err(Diagnostic::new(
         Code::NoParameters,
         format!("noise is {:.1} times what is tolerated with every secure parameter set", excess.exp2()),
     )
     .at(place)
     .help(format!(
-        "use smaller weights (--set weight-bits={}) or tolerate more noise (--set noise-share={share:.2})",
+        "use smaller weights (--set weight-bits={}) or tolerate more noise (--set noise-share={share:.2}){regime}",
         cx.options.weight_bits().saturating_sub(1).max(2)
     )))
 }
