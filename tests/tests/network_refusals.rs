@@ -10,7 +10,6 @@ use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::graph::Graph;
 use tacit_ir::interp::tensor::{Data, TensorValue};
 use tacit_ir::noise;
-use tacit_ir::stage::circuit::network::FILL;
 use tacit_ir::stage::circuit::{Circuit, CircuitOp, CircuitType};
 use tacit_ir::stage::tensor::Tensor;
 use tacit_tests::networks;
@@ -169,7 +168,11 @@ fn bits_beside_those_of_a_quantized_model() {
 /// parameters.
 #[test]
 fn failure_probabilities_are_met() {
-    for encrypt_head in [false, true] {
+    // The last one has more layers that may fail.
+    let layer = "[[layer]]\nop = \"linear\"\nweights = [[1.0, -0.5], [0.5, 1.0]]\n[[layer]]\nop = \"activation\"\nkind = \"relu\"\n";
+    let deep = TINY.to_owned() + "[[layer]]\nop = \"activation\"\nkind = \"relu\"\n" + &layer.repeat(4);
+    let head = format!("{TINY}[[output]]\nname = \"y\"\nlabels = [\"a\", \"b\"]\n");
+    for (text, encrypt_head) in [(TINY, false), (&head, true), (&deep, false)] {
         let mut times = Vec::new();
         let mut tails = Vec::new();
         for failure_bits in [40, 64, 128] {
@@ -182,15 +185,10 @@ fn failure_probabilities_are_met() {
                 partitions: 1,
                 ..fixed()
             };
-            let text = if encrypt_head {
-                format!("{TINY}[[output]]\nname = \"y\"\nlabels = [\"a\", \"b\"]\n")
-            } else {
-                TINY.to_owned()
-            };
-            let artifact = compiled(&text, 4, rows(64, 4), &options).unwrap().artifact;
+            let artifact = compiled(text, 4, rows(64, 4), &options).unwrap().artifact;
             assert_eq!(artifact.client.failure_bits, failure_bits);
             let log2 = failure(&artifact.text.iter().find(|(stage, _)| stage == "circuit").unwrap().1).log2();
-            assert!(log2 <= -f64::from(failure_bits), "2^{log2:.1} for {failure_bits} bits, head {encrypt_head}");
+            assert!(log2 <= -f64::from(failure_bits), "2^{log2:.1} for {failure_bits} bits: {text}");
             tails.push(log2);
             let plan = artifact.plan.as_ref().unwrap();
             times.push(options.cost_profile.plan_us(&artifact.client.layout, plan));
@@ -213,26 +211,27 @@ fn failure(text: &str) -> f64 {
     for id in graph.values() {
         let node = graph.node(id);
         let Some(argument) = node.operands.first() else { continue };
-        let CircuitType::Lwe { noise: Some(noise), small, log2_unit, .. } = &graph.node(*argument).ty else { continue };
+        let CircuitType::Lwe { noise: Some(noise), small, log2_unit, ranges } = &graph.node(*argument).ty else {
+            continue;
+        };
         let own = (2.0 * noise.0).exp2();
-        let exact = matches!(graph.node(*argument).op, CircuitOp::Affine { exact: Some(true), .. });
-        let margin = |half: f64| if exact { 0.5 * log2_unit.0.exp2() } else { half * (1.0 - FILL) };
-        let (count, variance, margin) = match &node.op {
-            CircuitOp::Bootstrap { table, .. } => {
+        let (half, variance) = match &node.op {
+            CircuitOp::Bootstrap { results, .. } => {
                 let params = node.operands.iter().find_map(|id| match &graph.node(*id).ty {
                     CircuitType::BootstrapParams(params) => Some(*params),
                     _ => None,
                 });
-                let variance = noise::bootstrap::argument(&glwe, &params.unwrap(), own, *small);
-                (table.len() as f64, variance, margin(0.25))
+                (0.25, noise::bootstrap::argument(&glwe, &params.unwrap(), own, *small, results.unwrap_or(1)))
             }
-            CircuitOp::Extract { .. } => match node.ty {
-                CircuitType::Result(count) => (f64::from(count), own, margin(0.5)),
-                _ => continue,
-            },
+            CircuitOp::Extract { .. } => (0.5, own),
             _ => continue,
         };
-        total += count * noise::failure_probability(variance, margin);
+        let exact = matches!(graph.node(*argument).op, CircuitOp::Affine { exact: Some(true), .. });
+        let unit = log2_unit.0.exp2();
+        // An interval lies in the middle of what it may fill.
+        let margin =
+            |(low, high): &(i64, i64)| if exact { 0.5 * unit } else { half - 0.5 * (high - low) as f64 * unit };
+        total += ranges.iter().map(|range| noise::failure_probability(variance, margin(range))).sum::<f64>();
     }
     assert!(total > 0.0);
     total

@@ -416,9 +416,14 @@ impl Judge {
             }
             _ => 0.0,
         };
-        // The quantile of the failure probability, shared among so many values.
-        let failure_bits = f64::from(cx.options.failure_bits);
-        let sigmas = |count: f64| noise::sigmas_for_failure(failure_bits + count.log2());
+        // The quantile of the failure probability, shared among all values that may leave their margins.
+        let judged = |id: ValueId| match (&graph.node(id).op, &graph.node(id).ty) {
+            (CircuitOp::Bootstrap { table, results, .. }, _) => table.len() as f64 / f64::from(results.unwrap_or(1)),
+            (CircuitOp::Extract { .. }, CircuitType::Result(count)) => f64::from(*count),
+            _ => 0.0,
+        };
+        let count = graph.values().map(judged).sum::<f64>().max(1.0);
+        let sigmas = noise::sigmas_for_failure(f64::from(cx.options.failure_bits) + count.log2());
         let mut steps = Vec::new();
         let mut layers = 0..;
         for id in graph.values() {
@@ -445,25 +450,24 @@ impl Judge {
                     operands: node.operands.iter().map(|id| id.index()).collect(),
                     norm2: network::largest_norm2(start, weight).max(1.0),
                 },
-                (CircuitOp::Bootstrap { table, results, .. }, _, Some(argument)) => {
+                (CircuitOp::Bootstrap { results, .. }, _, Some(argument)) => {
                     let small = matches!(graph.node(argument).ty, CircuitType::Lwe { small: true, .. });
                     let (typical, margin) = (spread(argument), margin(argument, 0.25));
-                    let sigmas = sigmas(table.len() as f64);
                     place += &sums(graph, argument);
                     let layer = layers.next().unwrap_or_default();
                     let (argument, results) = (argument.index(), results.unwrap_or(1));
                     Step::Bootstrap { layer, out, argument, small, results, typical, margin, sigmas }
                 }
-                (CircuitOp::Extract { .. }, CircuitType::Result(count), Some(argument)) => {
+                (CircuitOp::Extract { .. }, CircuitType::Result(_), Some(argument)) => {
                     place += &sums(graph, argument);
                     let (typical, margin) = (spread(argument), margin(argument, 0.5));
-                    Step::Result { argument: argument.index(), typical, margin, sigmas: sigmas(f64::from(*count)) }
+                    Step::Result { argument: argument.index(), typical, margin, sigmas }
                 }
                 _ => continue,
             };
             steps.push((step, place));
         }
-        Judge { steps, values: graph.len(), share: cx.options.noise_share(), sigmas: sigmas(1.0) }
+        Judge { steps, values: graph.len(), share: cx.options.noise_share(), sigmas }
     }
 
     /// Results of each rotation, layer by layer.
