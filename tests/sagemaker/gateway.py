@@ -199,9 +199,10 @@ def permissions(work, result):
     moto_server = pathlib.Path(sys.executable).with_name("moto_server")
     bucket = "arn:aws:s3:::bucket"
     admin = [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]
+    upload = ["s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
     client = [
-        {"Effect": "Allow", "Action": ["s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload"], "Resource": f"{bucket}/keys/alice/*"},
-        {"Effect": "Allow", "Action": ["s3:PutObject", "s3:AbortMultipartUpload"], "Resource": f"{bucket}/requests/alice/*"},
+        {"Effect": "Allow", "Action": [*upload, "s3:GetObject"], "Resource": f"{bucket}/keys/alice/*"},
+        {"Effect": "Allow", "Action": upload, "Resource": f"{bucket}/requests/alice/*"},
         {"Effect": "Allow", "Action": "s3:GetObject", "Resource": [f"{bucket}/results/alice/*", f"{bucket}/failures/alice/*"]},
     ]
     # The bucket, and three calls for each of two users, before moto begins to check.

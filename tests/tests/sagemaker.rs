@@ -1,11 +1,12 @@
-//! `tacit invoke` through a stand-in for SageMaker: folders and s3s-fs as S3, failures, and processes that are killed.
+//! `tacit invoke` through a stand-in for SageMaker: folders and a double of S3, failures, and processes that are killed.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tacit_client::remote::{
-    AsyncEndpoint, AsyncSettings, Folder, Http, Job, JobId, KeySection, Patience, RunSettings, Store,
+    AsyncEndpoint, AsyncSettings, Folder, Http, Job, JobId, KeySection, Patience, RunSettings, Store, Uploads,
 };
 use tacit_gateway::{Gateway, Settings};
 use tacit_ir::artifact::envelope::Request;
@@ -40,8 +41,8 @@ impl Store for Recording {
     fn put(&self, location: &str, parts: &[&[u8]]) -> Result<()> {
         self.0.put(location, parts)
     }
-    fn compose(&self, location: &str, first: &str, last: &[&[u8]]) -> Result<bool> {
-        self.0.compose(location, first, last)
+    fn compose(&self, location: &str, first: &str, last: &[&[u8]], uploads: &dyn Uploads) -> Result<bool> {
+        self.0.compose(location, first, last, uploads)
     }
     fn get(&self, location: &str) -> Result<Option<Vec<u8>>> {
         let read = self.0.get(location)?;
@@ -231,13 +232,26 @@ fn with_credentials(at: &Path, credentials: bool, args: &[&str]) -> Output {
 /// signatures are right is for `tests/sagemaker/gateway.py`, with an S3 that we did not write.
 struct Bucket {
     root: PathBuf,
-    part: Vec<Vec<u8>>,
-    /// Answered to the next request whose method and path begin so.
-    refuse: Vec<(&'static str, u16, &'static str)>,
+    parts: BTreeMap<u32, Vec<u8>>,
+    refuse: Refusals,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
+/// Answered to the next request whose method, path and query begin so and, after a star, go on so; 0 hangs up.
+type Refusals = Arc<Mutex<Vec<(&'static str, u16, &'static str)>>>;
+
 impl Bucket {
+    fn refusal(&self, line: &str) -> Option<(u16, &'static str)> {
+        let mut all = self.refuse.lock().unwrap();
+        let fits = |pattern: &str| match pattern.split_once('*') {
+            Some((start, rest)) => line.starts_with(start) && line.contains(rest),
+            None => line.starts_with(pattern),
+        };
+        let at = all.iter().position(|(pattern, ..)| fits(pattern))?;
+        let (_, status, code) = all.remove(at);
+        Some((status, code))
+    }
+
     fn answer(&mut self, asked: &double::Asked) -> Reaction {
         assert!(asked.header("authorization").starts_with("AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/"));
         assert_eq!(asked.header("x-amz-content-sha256"), tacit_client::remote::hex(&sha256(&[&asked.body])));
@@ -249,15 +263,16 @@ impl Bucket {
                 format!("<?xml version=\"1.0\"?>\n<Error><Code>{code}</Code><Message>so it is</Message></Error>");
             Reaction::Answer(status, vec![], if asked.method == "HEAD" { Vec::new() } else { body.into_bytes() })
         };
-        let line = format!("{} {path}", asked.method);
-        if let Some(at) = self.refuse.iter().position(|(start, ..)| line.starts_with(start)) {
-            let (_, status, code) = self.refuse.remove(at);
-            return error(status, code);
+        match self.refusal(&format!("{} {}", asked.method, asked.path)) {
+            Some((0, _)) => return Reaction::HangUp,
+            Some((status, code)) => return error(status, code),
+            None => {}
         }
         let file = self.root.join(path.trim_start_matches('/'));
         let etag = |bytes: &[u8]| format!("\"{}\"", bytes.len());
         match (asked.method.as_str(), query) {
             ("POST", "uploads=") => {
+                self.parts.clear();
                 ok("<InitiateMultipartUploadResult><UploadId>a/b+c</UploadId></InitiateMultipartUploadResult>")
             }
             ("PUT", query) if query.starts_with("partNumber=") => {
@@ -270,10 +285,10 @@ impl Bucket {
                         Err(_) => return error(404, "NoSuchKey"),
                     },
                 };
-                assert_eq!(query.starts_with("partNumber=1&"), !source.is_empty());
                 assert!(source.is_empty() || part.len() >= 5 << 20, "S3's least part");
                 let tag = etag(&part);
-                self.part.push(part);
+                let number = query["partNumber=".len()..].split('&').next().unwrap();
+                self.parts.insert(number.parse().unwrap(), part);
                 if source.is_empty() {
                     Reaction::Answer(200, vec![("etag", tag)], vec![])
                 } else {
@@ -282,19 +297,28 @@ impl Bucket {
             }
             ("POST", _) => {
                 let body = String::from_utf8(asked.body.clone()).unwrap();
-                for (number, part) in self.part.iter().enumerate() {
+                for (at, (number, part)) in self.parts.iter().enumerate() {
+                    assert_eq!(*number, at as u32 + 1);
                     let tag = etag(part).replace('"', "&quot;");
-                    assert!(
-                        body.contains(&format!("<PartNumber>{}</PartNumber><ETag>{tag}</ETag>", number + 1)),
-                        "{body}"
-                    );
+                    assert!(body.contains(&format!("<PartNumber>{number}</PartNumber><ETag>{tag}</ETag>")), "{body}");
                 }
-                Folder::new(&self.root).put(&format!("s3:/{path}"), &[&self.part.concat()]).unwrap();
-                self.part.clear();
+                assert_eq!(body.matches("<Part>").count(), self.parts.len());
+                let whole: Vec<&[u8]> = self.parts.values().map(Vec::as_slice).collect();
+                Folder::new(&self.root).put(&format!("s3:/{path}"), &whole).unwrap();
+                self.parts.clear();
                 ok("<CompleteMultipartUploadResult><ETag>all</ETag></CompleteMultipartUploadResult>")
             }
+            ("GET", "uploadId=a%2Fb%2Bc") => {
+                let part = |(number, part): (&u32, &Vec<u8>)| {
+                    let tag = etag(part).replace('"', "&quot;");
+                    let size = part.len();
+                    format!("<Part><PartNumber>{number}</PartNumber><ETag>{tag}</ETag><Size>{size}</Size></Part>")
+                };
+                let parts: String = self.parts.iter().map(part).collect();
+                ok(&format!("<ListPartsResult><IsTruncated>false</IsTruncated>{parts}</ListPartsResult>"))
+            }
             ("DELETE", query) if !query.is_empty() => {
-                self.part.clear();
+                self.parts.clear();
                 Reaction::Answer(204, vec![], vec![])
             }
             ("DELETE", _) => {
@@ -322,7 +346,8 @@ fn s3_takes_a_key_once_and_composes_requests() {
     let root = at.join("s3");
     let asked = Arc::new(Mutex::new(Vec::new()));
     let bucket = |refuse: Vec<(&'static str, u16, &'static str)>| {
-        let mut bucket = Bucket { root: root.clone(), part: Vec::new(), refuse, asked: asked.clone() };
+        let refuse = Arc::new(Mutex::new(refuse));
+        let mut bucket = Bucket { root: root.clone(), parts: BTreeMap::new(), refuse, asked: asked.clone() };
         double::serve(move |asked| bucket.answer(&asked))
     };
     std::fs::create_dir(at.join("server")).unwrap();
@@ -349,7 +374,7 @@ fn s3_takes_a_key_once_and_composes_requests() {
         assert_eq!((out["key_bytes"].as_u64(), out["requests"].as_u64()), (Some(key_bytes as u64), Some(2)));
     }
     let puts = asked.lock().unwrap().iter().filter(|line| line.starts_with("PUT /bucket/keys/alice/")).count();
-    assert_eq!(puts, 1, "{asked:?}");
+    assert_eq!(puts, evaluation_key.len().div_ceil(PART), "{asked:?}");
     let requests = store.read();
     assert_eq!(requests.len(), 4);
     for request in &requests {
@@ -387,6 +412,94 @@ fn s3_takes_a_key_once_and_composes_requests() {
     let out = run("d.npz", &address, true, &["--deadline", "3"]);
     let why = String::from_utf8_lossy(&out.stderr).into_owned();
     assert!(why.contains("E0713") && why.contains("s3:GetObject"), "{why}");
+    server.stop().unwrap();
+}
+
+/// Bytes of the parts that objects are uploaded in.
+const PART: usize = 8 << 20;
+
+#[test]
+fn interrupted_uploads_go_on_with_the_parts_that_are_missing() {
+    let folder = bootstrapping();
+    let at = folder.path();
+    let root = at.join("s3");
+    let (asked, refuse) = (Arc::new(Mutex::new(Vec::new())), Refusals::default());
+    let mut bucket =
+        Bucket { root: root.clone(), parts: BTreeMap::new(), refuse: refuse.clone(), asked: asked.clone() };
+    let s3 = double::serve(move |asked| bucket.answer(&asked));
+    std::fs::create_dir(at.join("server")).unwrap();
+    ok(at, &["server-artifact", "m.tacit", "-o", "server/server.tacit"]);
+    let settings = tacit_server::Settings { artifact: at.join("server"), ..Deployment::tree().settings() };
+    let server = Deployment::serve(settings);
+    let store = Recording::new(&root);
+    let gateway = gateway(store.clone(), &format!("http://{}", server.address()));
+    // Three parts of a query: one row has about half a megabyte.
+    std::fs::write(at.join("x.csv"), "0.5,-0.25,0.75,0.1\n".repeat(44)).unwrap();
+    let run = |refusals: &[(&'static str, u16, &'static str)], more: &[&str]| {
+        refuse.lock().unwrap().extend(refusals);
+        asked.lock().unwrap().clear();
+        let args = ["invoke", "c.tacit", "--key", "keys/client.key", "--input", "x.csv", "-o", "y.npz", "--json"];
+        let service = ["--endpoint", "scores", "--bucket", "bucket", "--client-id", "alice", "--region", "eu-west-1"];
+        let places = ["--s3-endpoint", &s3, "--sagemaker-endpoint", &gateway.url(), "--retries", "0"];
+        let rows = ["--rows-per-request", "44"];
+        let out = with_credentials(at, true, &[&args[..], &service, &places, &rows, more].concat());
+        let uploads: Vec<String> =
+            asked.lock().unwrap().iter().filter(|line| line.contains("uploadId")).cloned().collect();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (out.status.success().then(|| json(&text(&out.stdout))), text(&out.stderr), uploads)
+    };
+    let part = |uploads: &[String], number: u32| {
+        uploads.iter().filter(|line| line.starts_with("PUT") && line.contains(&format!("partNumber={number}&"))).count()
+    };
+    let job = || json(&std::fs::read_to_string(at.join("y.npz.job/job.json")).unwrap());
+
+    // The key stops in its second part, and so does the next attempt; what arrived is not sent again.
+    let key = std::fs::metadata(at.join("keys/evaluation.key")).unwrap().len() as usize + 88;
+    assert!(key > PART && key < 2 * PART);
+    let stop = ("PUT /bucket/keys*partNumber=2", 0, "");
+    let (_, why, uploads) = run(&[stop], &[]);
+    assert!(why.contains("E0710") && (part(&uploads, 1), part(&uploads, 2)) == (1, 1), "{why} {uploads:?}");
+    let kept = job()["uploads"].as_object().unwrap().clone();
+    let (location, id) = kept.iter().next().unwrap();
+    assert!(kept.len() == 1 && location.starts_with("s3://bucket/keys/alice/") && id == "a/b+c", "{kept:?}");
+    let (_, why, uploads) = run(&[stop], &[]);
+    assert!(why.contains("E0710") && (part(&uploads, 1), part(&uploads, 2)) == (0, 1), "{why} {uploads:?}");
+    // Credentials that expired meanwhile are no reason to give up either.
+    let (_, why, uploads) = run(&[("GET /bucket/keys*uploadId", 403, "ExpiredToken")], &[]);
+    assert!(why.contains("E0712") && uploads.len() == 1, "{why} {uploads:?}");
+
+    // Then it goes on, and the query stops in its last part; its ciphertexts are kept, not made anew.
+    let (_, why, uploads) = run(&[("PUT /bucket/requests*partNumber=4", 0, "")], &[]);
+    assert!(why.contains("E0710"), "{why}");
+    let of_key: Vec<String> = uploads.iter().filter(|line| line.contains("/keys/")).cloned().collect();
+    assert_eq!((part(&of_key, 1), part(&of_key, 2)), (0, 1), "{uploads:?}");
+    let kept = std::fs::read(at.join("y.npz.job/00000.query")).unwrap();
+    assert!(kept.starts_with(b"TACITQRY") && kept.len() > 2 * PART, "{}", kept.len());
+    let (out, why, uploads) = run(&[], &[]);
+    assert!(out.is_some_and(|out| out["rows"] == 44 && out["key_bytes"] == 0), "{why}");
+    assert_eq!((1..5).map(|number| part(&uploads, number)).collect::<Vec<_>>(), [0, 0, 0, 1], "{uploads:?}");
+    let request = store.read().pop().unwrap();
+    assert!(request.len() == key + kept.len() && request.ends_with(&kept));
+    assert!(!at.join("y.npz.job").exists());
+
+    // What cannot go on is given up: one that is denied at once, one whose upload is gone when it is looked for, and
+    // that of a job that is dropped.
+    let (_, why, uploads) = run(&[("PUT /bucket/requests*partNumber=3", 403, "AccessDenied")], &[]);
+    assert!(
+        why.contains("E0712") && uploads.last().unwrap().starts_with("DELETE /bucket/requests"),
+        "{why} {uploads:?}"
+    );
+    assert!(!at.join("y.npz.job").exists());
+    run(&[("PUT /bucket/requests*partNumber=3", 0, "")], &[]);
+    let (out, why, uploads) = run(&[("GET /bucket/requests*uploadId", 404, "NoSuchUpload")], &[]);
+    assert!(out.is_some(), "{why}");
+    assert_eq!((1..5).map(|number| part(&uploads, number)).collect::<Vec<_>>(), [1; 4], "{uploads:?}");
+    run(&[("PUT /bucket/requests*partNumber=3", 0, "")], &[]);
+    let (out, why, uploads) = run(&[], &["--restart"]);
+    assert!(out.is_some() && uploads[0].starts_with("DELETE /bucket/requests"), "{why} {uploads:?}");
+    assert_eq!(part(&uploads, 2), 1);
+    let left = files(&root.join("bucket"));
+    assert!(left.len() == 1 && left[0].starts_with(root.join("bucket/keys/alice")), "{left:?}");
     server.stop().unwrap();
 }
 

@@ -1,7 +1,7 @@
 //! A server that listens on an address.
 
 use super::reply::Refusal;
-use super::{Answer, CONTENT_TYPE, Call, Http, KeySection, QuerySection, Service, State, Ticket};
+use super::{Answer, CONTENT_TYPE, Call, Http, KeySection, QuerySection, Service, State, Ticket, Uploads};
 use std::sync::Arc;
 use tacit_ir::artifact::Kind;
 use tacit_ir::diag::{Code, Diagnostic, Result};
@@ -50,7 +50,7 @@ impl Service for Container {
     }
 
     /// Sends the query alone, and with the key where the server asks for it: it may have restarted since.
-    fn send(&self, query: &QuerySection) -> Result<Answer> {
+    fn send(&self, query: &QuerySection, _: &dyn Uploads) -> Result<Answer> {
         let parts = query.parts();
         let mut answer = self.post(&parts)?;
         if answer.as_ref().is_err_and(Refusal::wants_key) {

@@ -2,7 +2,8 @@
 
 use super::reply::{Refusal, shortened};
 use super::{
-    Answer, CONTENT_TYPE, Call, Http, KeySection, QuerySection, Reply, Service, Sign, State, Store, Ticket, hex,
+    Answer, CONTENT_TYPE, Call, Http, KeySection, QuerySection, Reply, Service, Sign, State, Store, Ticket, Uploads,
+    hex,
 };
 use serde::Deserialize;
 use std::sync::Arc;
@@ -93,16 +94,16 @@ impl AsyncEndpoint {
         self.key.iter().flat_map(|key| key.parts()).chain(query.parts()).collect()
     }
 
-    fn upload(&self, query: &QuerySection) -> Result<String> {
+    fn upload(&self, query: &QuerySection, uploads: &dyn Uploads) -> Result<String> {
         let request = self.location("requests", &hex(&query.request_id));
         match self.stored_key() {
-            None => self.store.put(&request, &self.whole(query))?,
+            None => drop(self.store.upload(&request, &self.whole(query), uploads)?),
             Some((key, stored)) => {
-                let mut composed = self.store.compose(&request, &stored, &query.parts())?;
+                let mut composed = self.store.compose(&request, &stored, &query.parts(), uploads)?;
                 if !composed {
                     // The store's rules may have removed the key meanwhile.
-                    self.store.put(&stored, &key.parts())?;
-                    composed = self.store.compose(&request, &stored, &query.parts())?;
+                    self.store.upload(&stored, &key.parts(), uploads)?;
+                    composed = self.store.compose(&request, &stored, &query.parts(), uploads)?;
                 }
                 if !composed {
                     return Err(Diagnostic::new(
@@ -165,18 +166,23 @@ impl Service for AsyncEndpoint {
         OBJECT_BYTES - self.key.as_ref().map_or(0, |key| key.bytes())
     }
 
-    fn prepare(&self) -> Result<u64> {
+    fn resumes_from(&self) -> u64 {
+        let along = if self.stored_key().is_some() { 0 } else { self.key.as_ref().map_or(0, |key| key.bytes()) };
+        self.store.part_bytes().saturating_sub(along)
+    }
+
+    fn prepare(&self, uploads: &dyn Uploads) -> Result<u64> {
         let Some((key, location)) = self.stored_key() else { return Ok(0) };
         if self.store.has(&location)? {
             return Ok(0);
         }
-        self.store.put(&location, &key.parts()).map(|()| key.bytes())
+        self.store.upload(&location, &key.parts(), uploads)
     }
 
-    fn send(&self, query: &QuerySection) -> Result<Answer> {
+    fn send(&self, query: &QuerySection, uploads: &dyn Uploads) -> Result<Answer> {
         let whole = self.whole(query);
         let inline = self.settings.inline && whole.iter().map(|part| part.len() as u64).sum::<u64>() <= INLINE_BYTES;
-        let request = if inline { None } else { Some(self.upload(query)?) };
+        let request = if inline { None } else { Some(self.upload(query, uploads)?) };
         let reply = self.invoke(query, request.as_ref(), if inline { &whole } else { &[] })?;
         if !reply.is_ok() {
             return Err(refused(&reply, &self.settings.endpoint, "sagemaker:InvokeEndpointAsync"));
@@ -214,6 +220,10 @@ impl Service for AsyncEndpoint {
             // A client needs no permission to remove: then the bucket's lifecycle rules do.
             let _ = self.store.delete(location);
         }
+    }
+
+    fn abandon(&self, location: &str, upload: &str) {
+        let _ = self.store.abandon(location, upload);
     }
 
     fn suspicion(&self) -> Option<String> {

@@ -1,8 +1,10 @@
 //! A batch in parts, and a folder that keeps what is finished.
 
 use super::store::write_whole;
-use super::{Answer, QuerySection, Service, State, Ticket, hex};
+use super::{Answer, QuerySection, Service, State, Ticket, Uploads, hex};
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -44,6 +46,9 @@ struct Saved {
     /// The service that requests under way are at.
     service: String,
     parts: Vec<Part>,
+    /// Ids of uploads in parts that are under way, by the names of their objects.
+    #[serde(default)]
+    uploads: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -161,14 +166,25 @@ impl Job {
             let rows = step.min(id.rows - first_row);
             Part { first_row, rows, failed: 0, state: PartState::Pending }
         };
+        // Queries of the job that is dropped must not be taken for this one's.
+        for entry in fs::read_dir(folder).map_err(unwritable)? {
+            let path = entry.map_err(unwritable)?.path();
+            if path.extension().is_some_and(|extension| extension == "query") {
+                fs::remove_file(path).map_err(unwritable)?;
+            }
+        }
+        // Uploads of the job that is dropped are given up as soon as there is a service to do it.
+        let before = Saved::read(&folder.join(FILE)).ok();
+        let (service, uploads) = before.map_or_else(Default::default, |saved| (saved.service, saved.uploads));
         let saved = Saved {
             version: VERSION,
             circuit: hex(&id.circuit),
             client_key: hex(&id.client_key),
             input: hex(&id.input),
             rows: id.rows,
-            service: String::new(),
+            service,
             parts: (0..id.rows).step_by(step).map(part).collect(),
+            uploads,
         };
         let job = Job { folder: folder.to_owned(), id, saved, _lock: lock };
         job.save()?;
@@ -209,7 +225,37 @@ impl Job {
 
     /// Whether nothing was finished, and nothing is under way.
     pub fn is_untouched(&self) -> bool {
-        self.saved.parts.iter().all(|part| part.state == PartState::Pending)
+        self.saved.uploads.is_empty() && self.saved.parts.iter().all(|part| part.state == PartState::Pending)
+    }
+
+    fn query_path(&self, part: usize) -> PathBuf {
+        self.folder.join(format!("{part:05}.query"))
+    }
+
+    /// The query section that an earlier run began to upload for a part, where that upload is still under way.
+    fn kept_query(&self, at: usize, key: Option<[u8; 32]>) -> Option<QuerySection> {
+        let bytes = fs::read(self.query_path(at)).ok()?;
+        let (section, rows) = QuerySection::kept(&bytes, &self.id.circuit, key)?;
+        let name = hex(&section.request_id);
+        let under_way = self.saved.uploads.keys().any(|location| location.ends_with(&name));
+        (under_way && rows as usize == self.saved.parts.get(at)?.rows).then_some(section)
+    }
+
+    /// Gives up uploads that this run will not go on with: those of requests whose query was not kept.
+    fn abandon_uploads(&mut self, service: &dyn Service, key: Option<[u8; 32]>) -> Result<()> {
+        if self.saved.uploads.is_empty() {
+            return Ok(());
+        }
+        let queries = (0..self.parts()).filter_map(|at| self.kept_query(at, key));
+        let names: Vec<String> = queries.map(|query| hex(&query.request_id)).chain(key.map(|key| hex(&key))).collect();
+        self.saved.uploads.retain(|location, upload| {
+            let goes_on = names.iter().any(|name| location.ends_with(name));
+            if !goes_on {
+                service.abandon(location, upload);
+            }
+            goes_on
+        });
+        self.save()
     }
 
     /// Sends what was not sent yet, waits for what is under way, and returns the result files in the order of rows. `query`
@@ -230,13 +276,15 @@ impl Job {
             for part in self.saved.parts.iter_mut().filter(|part| matches!(part.state, PartState::UnderWay(_))) {
                 part.state = PartState::Pending;
             }
+            self.saved.uploads.clear();
             self.save()?;
         }
+        self.abandon_uploads(service, settings.key)?;
         let done = self.rows_done();
         let mut progress = Progress { rows_done: done, rows_resumed: done, ..Progress::default() };
         watch(&progress);
         if done < self.id.rows {
-            progress.key_bytes = service.prepare()?;
+            progress.key_bytes = service.prepare(&Ids(RefCell::new(self)))?;
         }
         let mut pause = PAUSES[0];
         while progress.rows_done < self.id.rows {
@@ -289,14 +337,28 @@ impl Job {
                 continue;
             }
             let begin = Instant::now();
-            let file = query(part.first_row..part.first_row + part.rows)?;
+            let section = match self.kept_query(at, settings.key) {
+                Some(section) => section,
+                None => {
+                    let file = query(part.first_row..part.first_row + part.rows)?;
+                    let id = crate::random::public_seed();
+                    QuerySection::new(file, part.rows as u32, self.id.circuit, settings.key, id)
+                }
+            };
             progress.encrypt_ms += begin.elapsed().as_secs_f64() * 1e3;
             let begin = Instant::now();
-            let id = crate::random::public_seed();
-            let section = QuerySection::new(file, part.rows as u32, self.id.circuit, settings.key, id);
+            let kept = section.bytes() > service.resumes_from();
+            if kept {
+                write_whole(&self.query_path(at), &section.parts())?;
+            }
             progress.requests += 1;
             progress.query_bytes += section.bytes();
-            match service.send(&section)? {
+            let answer = service.send(&section, &Ids(RefCell::new(self)))?;
+            if kept {
+                // What is left is found to be of no use, and removed with the folder.
+                let _ = fs::remove_file(self.query_path(at));
+            }
+            match answer {
                 Answer::Later(ticket) => {
                     self.saved.parts[at].state = PartState::UnderWay(ticket);
                     self.save()?;
@@ -378,6 +440,24 @@ impl Job {
             Diagnostic::new(Code::OutputUnwritable, format!("cannot be removed: {why}"))
                 .at(self.folder.display().to_string())
         })
+    }
+}
+
+/// The job file's list of uploads, written whenever it changes.
+struct Ids<'a>(RefCell<&'a mut Job>);
+
+impl Uploads for Ids<'_> {
+    fn id(&self, location: &str) -> Option<String> {
+        self.0.borrow().saved.uploads.get(location).cloned()
+    }
+
+    fn keep(&self, location: &str, id: Option<&str>) -> Result<()> {
+        let mut job = self.0.borrow_mut();
+        match id {
+            Some(id) => drop(job.saved.uploads.insert(location.to_owned(), id.to_owned())),
+            None => drop(job.saved.uploads.remove(location)),
+        }
+        job.save()
     }
 }
 

@@ -18,10 +18,10 @@ pub use container::Container;
 pub use endpoint::{AsyncEndpoint, AsyncSettings};
 pub use http::{Call, Http, Patience, Reply, Sign, check_address};
 pub use job::{Job, JobId, Progress, RunSettings, rows_per_request};
-pub use store::{Folder, Store};
+pub use store::{Folder, Store, Uploads};
 
 use serde::{Deserialize, Serialize};
-use tacit_ir::artifact::envelope::{KeyHeader, QueryHeader};
+use tacit_ir::artifact::envelope::{KeyHeader, QueryHeader, Request};
 use tacit_ir::artifact::{CircuitDigest, Kind, View};
 use tacit_ir::diag::{Diagnostic, Result};
 
@@ -82,6 +82,17 @@ impl QuerySection {
         QuerySection { header: header.write(), request_id, file }
     }
 
+    /// A section that was kept, with its rows, where it is whole and of this circuit and key.
+    pub(crate) fn kept(bytes: &[u8], circuit: &CircuitDigest, key: Option<[u8; 32]>) -> Option<(Self, u32)> {
+        let request = Request::read(bytes).ok().filter(|request| request.key.is_none())?;
+        let header = request.header;
+        View::read(request.query, &[Kind::Query], Kind::Query.default_limit()).ok()?.check_circuit(circuit).ok()?;
+        let same = header.circuit == *circuit && header.key == key;
+        let section =
+            QuerySection { header: header.write(), request_id: header.request_id, file: request.query.to_vec() };
+        same.then_some((section, header.rows))
+    }
+
     /// The section's bytes, in two parts.
     pub fn parts(&self) -> [&[u8]; 2] {
         [&self.header, &self.file]
@@ -136,19 +147,27 @@ pub trait Service: Send + Sync {
     /// Bytes that a request's query section may have.
     fn query_limit(&self) -> u64;
 
+    /// Bytes of a query section above which its upload can go on after an interruption, so that the section is worth keeping.
+    fn resumes_from(&self) -> u64 {
+        u64::MAX
+    }
+
     /// Does once what all requests need, such as uploading the evaluation key. Returns the bytes that travelled.
     ///
     /// # Errors
-    /// `ServerUnreachable`, `AccessDenied`, `RequestFailed`.
-    fn prepare(&self) -> Result<u64> {
+    /// `ServerUnreachable`, `AccessDenied`, `RequestFailed`, those of `uploads`.
+    fn prepare(&self, _uploads: &dyn Uploads) -> Result<u64> {
         Ok(0)
     }
 
     /// Sends a request. Transient errors were tried again already.
     ///
     /// # Errors
-    /// `ServerUnreachable`, `AccessDenied`, `RequestFailed`, `EvaluationKeyMissing`.
-    fn send(&self, query: &QuerySection) -> Result<Answer>;
+    /// `ServerUnreachable`, `AccessDenied`, `RequestFailed`, `EvaluationKeyMissing`, those of `uploads`.
+    fn send(&self, query: &QuerySection, uploads: &dyn Uploads) -> Result<Answer>;
+
+    /// Gives up an upload of an object that nobody will go on with. What cannot be given up is left to the store's own rules.
+    fn abandon(&self, _location: &str, _upload: &str) {}
 
     /// Asks for the result of a request under way.
     ///

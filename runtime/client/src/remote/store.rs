@@ -5,6 +5,18 @@ use std::io::{ErrorKind, Write};
 use std::path::{Component, Path, PathBuf};
 use tacit_ir::diag::{Code, Diagnostic, Result};
 
+/// Uploads in parts that are under way, by the names of their objects: what a later run needs to go on with them.
+pub trait Uploads {
+    /// The id of the upload of an object.
+    fn id(&self, location: &str) -> Option<String>;
+
+    /// Keeps the id of an upload that began, before its first part is sent; `None` forgets it.
+    ///
+    /// # Errors
+    /// `OutputUnwritable`.
+    fn keep(&self, location: &str, id: Option<&str>) -> Result<()>;
+}
+
 /// Objects in buckets, named as in S3: `s3://bucket/name`.
 pub trait Store: Send + Sync + std::fmt::Debug {
     /// Bytes that an object must have to be the first part of a composed one.
@@ -22,11 +34,32 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// `ServerUnreachable`, `AccessDenied`, `RequestFailed`.
     fn put(&self, location: &str, parts: &[&[u8]]) -> Result<()>;
 
+    /// Bytes above which an object is uploaded in parts, so that an upload that was interrupted can go on.
+    fn part_bytes(&self) -> u64 {
+        u64::MAX
+    }
+
+    /// As [`Store::put`], going on with an upload that was interrupted. Returns the bytes that travelled.
+    ///
+    /// # Errors
+    /// As [`Store::put`], and those of `uploads`.
+    fn upload(&self, location: &str, parts: &[&[u8]], _uploads: &dyn Uploads) -> Result<u64> {
+        self.put(location, parts).map(|()| length(parts))
+    }
+
     /// Writes an object that begins with another one, which does not travel; `false` when that one is not there.
     ///
     /// # Errors
+    /// As [`Store::upload`].
+    fn compose(&self, location: &str, first: &str, last: &[&[u8]], uploads: &dyn Uploads) -> Result<bool>;
+
+    /// Gives up an upload that nobody will go on with.
+    ///
+    /// # Errors
     /// As [`Store::put`].
-    fn compose(&self, location: &str, first: &str, last: &[&[u8]]) -> Result<bool>;
+    fn abandon(&self, _location: &str, _upload: &str) -> Result<()> {
+        Ok(())
+    }
 
     /// An object; `None` when it is not there, or not yet.
     ///
@@ -44,6 +77,11 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     fn suspicion(&self) -> Option<String> {
         None
     }
+}
+
+/// Bytes of all parts.
+pub(crate) fn length(parts: &[&[u8]]) -> u64 {
+    parts.iter().map(|part| part.len() as u64).sum()
 }
 
 /// Buckets as folders of a local folder: the store of tests and demonstrations.
@@ -103,7 +141,7 @@ impl Store for Folder {
         write_whole(&self.path(location)?, parts)
     }
 
-    fn compose(&self, location: &str, first: &str, last: &[&[u8]]) -> Result<bool> {
+    fn compose(&self, location: &str, first: &str, last: &[&[u8]], _uploads: &dyn Uploads) -> Result<bool> {
         let Some(first) = self.get(first)? else { return Ok(false) };
         self.put(location, &[&[&first[..]], last].concat()).map(|()| true)
     }

@@ -4,7 +4,7 @@ use super::Sign;
 use crate::remote::container::key_missing;
 use crate::remote::endpoint::{TRANSIENT, refused};
 use crate::remote::reply::Refusal;
-use crate::remote::{Answer, CONTENT_TYPE, Call, Http, KeySection, QuerySection, Service, State, Ticket, hex};
+use crate::remote::{Answer, CONTENT_TYPE, Call, Http, KeySection, QuerySection, Service, State, Ticket, Uploads, hex};
 use backon::{BlockingRetryable, ExponentialBuilder};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -92,7 +92,7 @@ impl Service for RealTime {
         SAFE_BYTES
     }
 
-    fn send(&self, query: &QuerySection) -> Result<Answer> {
+    fn send(&self, query: &QuerySection, _: &dyn Uploads) -> Result<Answer> {
         let who = format!("endpoint {}", self.endpoint);
         let parts = query.parts();
         let mut answer = self.patiently(query, &parts);

@@ -3,15 +3,20 @@
 use super::{Account, Sign};
 use crate::remote::endpoint::TRANSIENT;
 use crate::remote::reply::shortened;
-use crate::remote::{CONTENT_TYPE, Call, Http, Reply, Store};
+use crate::remote::store::length;
+use crate::remote::{CONTENT_TYPE, Call, Http, Reply, Store, Uploads};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use ureq::http::Method;
 
 /// S3's rule for every part of a composed object but the last.
 const LEAST_PART: u64 = 5 << 20;
+/// Bytes of the parts that larger objects are uploaded in: little is sent again after an interruption, and what S3 takes, 10,000
+/// parts, is more than any request.
+const PART: u64 = 8 << 20;
 /// What need not be escaped in a path: RFC 3986's unreserved characters and the separator.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
 const VALUE: &AsciiSet = &PATH.add(b'/');
@@ -57,6 +62,43 @@ struct Part {
     etag: String,
 }
 
+#[derive(Deserialize)]
+struct ListedPart {
+    #[serde(rename = "PartNumber")]
+    number: usize,
+    #[serde(rename = "ETag")]
+    etag: String,
+    #[serde(rename = "Size")]
+    size: u64,
+}
+
+/// Parts of an upload that arrived. A list that S3 cuts, after 1000, lacks the last ones, which then are sent again.
+#[derive(Default, Deserialize)]
+struct Arrived {
+    #[serde(rename = "Part", default)]
+    parts: Vec<ListedPart>,
+}
+
+/// An upload that stopped, and whether it can go on: with the network, the service or the credentials back.
+struct Stopped {
+    why: Box<Diagnostic>,
+    can_go_on: bool,
+}
+
+impl From<Diagnostic> for Stopped {
+    fn from(why: Diagnostic) -> Self {
+        Stopped { can_go_on: why.code == Code::ServerUnreachable, why: Box::new(why) }
+    }
+}
+
+impl Stopped {
+    fn by(reply: &Reply, action: &str, location: &str) -> Self {
+        let code = error(reply).unwrap_or_default().code;
+        let can_go_on = TRANSIENT.contains(&reply.status) || WHO.contains(&code.as_str());
+        Stopped { why: Box::new(refused(reply, action, location)), can_go_on }
+    }
+}
+
 /// One call: an object, a query string, and what it needs permission for.
 struct Ask<'a> {
     method: Method,
@@ -97,36 +139,111 @@ impl S3 {
 
     fn must(&self, action: &str, ask: &Ask<'_>) -> Result<Reply> {
         let reply = self.call(ask)?;
-        // Copies and completions can fail after their 200.
         if reply.is_ok() && error(&reply).is_none() { Ok(reply) } else { Err(refused(&reply, action, ask.location)) }
     }
 
-    fn parts(&self, location: &str, id: &str, first: &str, last: &[&[u8]]) -> Result<bool> {
+    /// Goes on with the upload of an object, or begins one; its id, and the parts that arrived by number.
+    fn begin(&self, location: &str, uploads: &dyn Uploads) -> Result<(String, BTreeMap<usize, ListedPart>)> {
+        if let Some(id) = uploads.id(location) {
+            let query = format!("?uploadId={}", utf8_percent_encode(&id, VALUE));
+            let reply = self.call(&Ask { method: Method::GET, location, query, headers: vec![], body: &[] })?;
+            if reply.is_ok() && error(&reply).is_none() {
+                let Arrived { parts } = xml(&reply, location)?;
+                return Ok((id, parts.into_iter().map(|part| (part.number, part)).collect()));
+            }
+            let code = error(&reply).unwrap_or_default().code;
+            if TRANSIENT.contains(&reply.status) || WHO.contains(&code.as_str()) {
+                return Err(refused(&reply, "s3:ListMultipartUploadParts", location));
+            }
+            // A role that may not look begins anew; an upload that a lifecycle rule ended is not there to give up.
+            let _ = self.abandon(location, &id);
+            uploads.keep(location, None)?;
+        }
+        let headers = vec![("content-type", CONTENT_TYPE.to_owned())];
+        let query = "?uploads=".to_owned();
+        let begun = self.must("s3:PutObject", &Ask { method: Method::POST, location, query, headers, body: &[] })?;
+        let Upload { upload_id } = xml(&begun, location)?;
+        uploads.keep(location, Some(&upload_id))?;
+        Ok((upload_id, BTreeMap::new()))
+    }
+
+    /// Writes an object in parts, the first one a copy of another object where that is given. Returns the bytes that travelled;
+    /// `None` when the other object is not there.
+    fn multipart(
+        &self,
+        location: &str,
+        first: Option<&str>,
+        rest: &[&[u8]],
+        uploads: &dyn Uploads,
+    ) -> Result<Option<u64>> {
+        let (id, arrived) = self.begin(location, uploads)?;
+        let written = self.parts(location, &id, &arrived, first, rest);
+        match &written {
+            Err(Stopped { can_go_on: true, .. }) => {}
+            Ok(Some(_)) => uploads.keep(location, None)?,
+            Ok(None) | Err(_) => {
+                // What cannot be given up is given up by the bucket's lifecycle rule.
+                let _ = self.abandon(location, &id);
+                uploads.keep(location, None)?;
+            }
+        }
+        written.map_err(|stopped| *stopped.why)
+    }
+
+    fn parts(
+        &self,
+        location: &str,
+        id: &str,
+        arrived: &BTreeMap<usize, ListedPart>,
+        first: Option<&str>,
+        rest: &[&[u8]],
+    ) -> std::result::Result<Option<u64>, Stopped> {
         let id = utf8_percent_encode(id, VALUE);
-        let put = |number: u32, headers, body| Ask {
-            method: Method::PUT,
-            location,
-            query: format!("?partNumber={number}&uploadId={id}"),
-            headers,
-            body,
+        let put = |number: usize, headers, body: &[&[u8]]| {
+            let query = format!("?partNumber={number}&uploadId={id}");
+            self.call(&Ask { method: Method::PUT, location, query, headers, body })
         };
-        let (bucket, name) = parse(first)?;
-        let source = format!("/{bucket}/{}", utf8_percent_encode(name, PATH));
-        let copy = put(1, vec![("x-amz-copy-source", source)], &[]);
-        let copied = self.call(&copy)?;
-        let what = error(&copied);
-        if copied.status == 404 && what.as_ref().is_some_and(|what| what.code == "NoSuchKey") {
-            return Ok(false);
+        let mut etags = Vec::new();
+        if let Some(first) = first {
+            match arrived.get(&1) {
+                Some(part) => etags.push(part.etag.clone()),
+                None => {
+                    let (bucket, name) = parse(first)?;
+                    let source = format!("/{bucket}/{}", utf8_percent_encode(name, PATH));
+                    let copied = put(1, vec![("x-amz-copy-source", source)], &[])?;
+                    let what = error(&copied);
+                    if copied.status == 404 && what.as_ref().is_some_and(|what| what.code == "NoSuchKey") {
+                        return Ok(None);
+                    }
+                    if !copied.is_ok() || what.is_some() {
+                        let action = "s3:PutObject there and s3:GetObject of the evaluation key";
+                        return Err(Stopped::by(&copied, action, location));
+                    }
+                    etags.push(xml::<Part>(&copied, location)?.etag);
+                }
+            }
         }
-        if !copied.is_ok() || what.is_some() {
-            return Err(refused(&copied, "s3:PutObject there and s3:GetObject of the evaluation key", location));
+        let mut travelled = 0;
+        let total = length(rest);
+        for start in (0..total).step_by(PART as usize) {
+            let body = cut(rest, start, PART);
+            let number = etags.len() + 1;
+            match arrived.get(&number) {
+                Some(part) if part.size == length(&body) => etags.push(part.etag.clone()),
+                _ => {
+                    let uploaded = put(number, vec![], &body)?;
+                    if !uploaded.is_ok() {
+                        return Err(Stopped::by(&uploaded, "s3:PutObject", location));
+                    }
+                    travelled += length(&body);
+                    etags.push(uploaded.header("etag").to_owned());
+                }
+            }
         }
-        let Part { etag } = xml(&copied, location)?;
-        let uploaded = self.must("s3:PutObject", &put(2, vec![], last))?;
-        let parts: String = [(1, etag.as_str()), (2, uploaded.header("etag"))]
-            .iter()
+        let parts: String = (1..)
+            .zip(&etags)
             .map(|(number, etag)| {
-                let etag = quick_xml::escape::escape(*etag);
+                let etag = quick_xml::escape::escape(etag);
                 format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>")
             })
             .collect();
@@ -135,9 +252,29 @@ impl S3 {
         );
         let query = format!("?uploadId={id}");
         let headers = vec![("content-type", "application/xml".to_owned())];
-        self.must("s3:PutObject", &Ask { method: Method::POST, location, query, headers, body: &[body.as_bytes()] })?;
-        Ok(true)
+        let completed = self.call(&Ask { method: Method::POST, location, query, headers, body: &[body.as_bytes()] })?;
+        // Completions can fail after their 200.
+        if !completed.is_ok() || error(&completed).is_some() {
+            return Err(Stopped::by(&completed, "s3:PutObject", location));
+        }
+        Ok(Some(travelled))
     }
+}
+
+/// So many bytes of slices that follow each other, from a start on.
+fn cut<'a>(parts: &[&'a [u8]], start: u64, bytes: u64) -> Vec<&'a [u8]> {
+    let (mut skip, mut left) = (start as usize, bytes as usize);
+    let mut found = Vec::new();
+    for part in parts {
+        let rest = part.get(skip..).unwrap_or_default();
+        skip = skip.saturating_sub(part.len());
+        let some = rest.get(..left).unwrap_or(rest);
+        left -= some.len();
+        if !some.is_empty() {
+            found.push(some);
+        }
+    }
+    found
 }
 
 fn parse(location: &str) -> Result<(&str, &str)> {
@@ -165,7 +302,9 @@ fn error(reply: &Reply) -> Option<S3Error> {
 fn refused(reply: &Reply, action: &str, location: &str) -> Diagnostic {
     let S3Error { code, message } = error(reply).unwrap_or_default();
     let text = format!("S3 answered {} {code}: {}", reply.status, shortened(&message));
-    let why = if WHO.contains(&code.as_str()) {
+    let why = if code == "RequestTimeTooSkewed" {
+        Diagnostic::new(Code::AccessDenied, text).help("this machine's clock is more than 15 minutes off: set it")
+    } else if WHO.contains(&code.as_str()) {
         Diagnostic::new(Code::AccessDenied, text)
             .help("the credentials are wrong, expired, or of another account: check `aws sts get-caller-identity`")
     } else if matches!(reply.status, 401 | 403) {
@@ -203,18 +342,26 @@ impl Store for S3 {
         self.must("s3:PutObject", &ask).map(drop)
     }
 
-    fn compose(&self, location: &str, first: &str, last: &[&[u8]]) -> Result<bool> {
-        let headers = vec![("content-type", CONTENT_TYPE.to_owned())];
-        let query = "?uploads=".to_owned();
-        let begun = self.must("s3:PutObject", &Ask { method: Method::POST, location, query, headers, body: &[] })?;
-        let Upload { upload_id } = xml(&begun, location)?;
-        let composed = self.parts(location, &upload_id, first, last);
-        if !matches!(composed, Ok(true)) {
-            let query = format!("?uploadId={}", utf8_percent_encode(&upload_id, VALUE));
-            // What cannot be given up is given up by the bucket's lifecycle rule.
-            let _ = self.call(&Ask { method: Method::DELETE, location, query, headers: vec![], body: &[] });
+    fn part_bytes(&self) -> u64 {
+        PART
+    }
+
+    fn upload(&self, location: &str, parts: &[&[u8]], uploads: &dyn Uploads) -> Result<u64> {
+        if length(parts) <= PART {
+            return self.put(location, parts).map(|()| length(parts));
         }
-        composed
+        self.multipart(location, None, parts, uploads)?
+            .ok_or_else(|| Diagnostic::internal("an upload that copies nothing lacks what it copies"))
+    }
+
+    fn compose(&self, location: &str, first: &str, last: &[&[u8]], uploads: &dyn Uploads) -> Result<bool> {
+        self.multipart(location, Some(first), last, uploads).map(|written| written.is_some())
+    }
+
+    fn abandon(&self, location: &str, upload: &str) -> Result<()> {
+        let query = format!("?uploadId={}", utf8_percent_encode(upload, VALUE));
+        let ask = Ask { method: Method::DELETE, location, query, headers: vec![], body: &[] };
+        self.must("s3:AbortMultipartUpload", &ask).map(drop)
     }
 
     fn get(&self, location: &str) -> Result<Option<Vec<u8>>> {
