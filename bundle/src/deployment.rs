@@ -2,13 +2,13 @@
 
 use crate::archive::{Entry, gzip, tar};
 use crate::image::{self, Built, Image};
-use crate::instances::{self, PRICED, Prediction};
+use crate::instances::{self, Prediction, Prices};
 use crate::program::{self, Architecture};
 use crate::sagemaker::{self, Mode};
 use askama::Template;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use tacit_ir::artifact::{Artifact, v1};
+use tacit_ir::artifact::{Artifact, CircuitDigest, v1};
 use tacit_ir::cost::CostProfile;
 use tacit_ir::diag::{Code, Diagnostic, Result};
 
@@ -33,6 +33,8 @@ pub struct Inputs<'a> {
     pub cost: CostProfile,
     /// Whether that was measured there; the built-in costs otherwise.
     pub measured: bool,
+    /// What instances cost.
+    pub prices: Prices,
 }
 
 /// A deployment, to be written.
@@ -230,9 +232,7 @@ fn image_files(name: &str, program: &str, command: &str, bytes: &[u8], model: &[
 impl Inputs<'_> {
     /// What the server reads.
     fn model(&self) -> Vec<Entry> {
-        let mut files = vec![Entry::file("server.tacit", self.server.as_slice())];
-        files.extend(self.evaluation_key.as_ref().map(|key| Entry::file("evaluation.key", key.as_slice())));
-        files
+        model_files(&self.server, self.evaluation_key.as_deref())
     }
 
     fn key_bytes(&self) -> u64 {
@@ -240,7 +240,7 @@ impl Inputs<'_> {
     }
 
     fn circuit(&self) -> String {
-        self.artifact.digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        digits(&self.artifact.digest)
     }
 
     fn facts(&self) -> Facts {
@@ -278,7 +278,7 @@ impl Inputs<'_> {
     }
 
     fn predictions(&self) -> Result<Vec<Prediction>> {
-        Ok(instances::predict(self.artifact, &self.cost, program::check(self.program, SERVER)?))
+        Ok(instances::predict(self.artifact, &self.cost, program::check(self.program, SERVER)?, &self.prices))
     }
 
     /// Files of every target.
@@ -307,11 +307,11 @@ fn prediction_json(prediction: &Prediction) -> Value {
         "instance": prediction.instance.name,
         "vcpus": prediction.instance.vcpus,
         "memory_gib": prediction.instance.memory,
-        "dollars_per_hour": prediction.instance.dollars,
+        "dollars_per_hour": prediction.cost.map(|cost| cost.per_hour),
         "latency_ms": prediction.latency_ms,
         "rows_per_hour": prediction.rows_per_hour,
-        "dollars_per_million_rows": prediction.dollars_per_million_rows,
-        "dollars_per_month": prediction.dollars_per_month,
+        "dollars_per_million_rows": prediction.cost.map(|cost| cost.per_million_rows),
+        "dollars_per_month": prediction.cost.map(|cost| cost.per_month),
     })
 }
 
@@ -352,6 +352,40 @@ fn warnings(inputs: &Inputs<'_>, mode: Mode, predictions: &[Prediction], instanc
     warnings
 }
 
+/// What an endpoint loads, and the places of that and of its clients' part in the buckets.
+#[derive(Clone, Debug)]
+pub struct Objects {
+    /// `model.tar.gz`.
+    pub model: Vec<u8>,
+    /// Its key in the bucket of models.
+    pub model_key: String,
+    /// The key of `client.tacit` in the bucket of data.
+    pub client_key: String,
+}
+
+/// The objects of a circuit, which are the same every time.
+///
+/// # Errors
+/// [`Code::Internal`] where the archive cannot be written.
+pub fn objects(circuit: &CircuitDigest, server: &[u8], evaluation_key: Option<&[u8]>) -> Result<Objects> {
+    let model = gzip(&tar(&model_files(server, evaluation_key))?)?;
+    Ok(Objects {
+        model_key: format!("models/{}/model.tar.gz", image::digest(&model)),
+        client_key: format!("client/{}/client.tacit", digits(circuit)),
+        model,
+    })
+}
+
+/// What the server reads.
+fn model_files(server: &[u8], evaluation_key: Option<&[u8]>) -> Vec<Entry> {
+    let key = evaluation_key.map(|key| Entry::file("evaluation.key", key));
+    std::iter::once(Entry::file("server.tacit", server)).chain(key).collect()
+}
+
+fn digits(circuit: &CircuitDigest) -> String {
+    circuit.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// A deployment to SageMaker.
 ///
 /// # Errors
@@ -359,15 +393,16 @@ fn warnings(inputs: &Inputs<'_>, mode: Mode, predictions: &[Prediction], instanc
 pub fn sagemaker(inputs: &Inputs<'_>, mode: Mode, instance_type: Option<&str>) -> Result<Bundle> {
     check_name(inputs.name)?;
     let (built, mut entries) = image_files(inputs.name, SERVER, "serve", inputs.program, &[])?;
-    let model = gzip(&tar(&inputs.model())?)?;
+    let Objects { model, model_key, client_key } =
+        objects(&inputs.artifact.digest, &inputs.server, inputs.evaluation_key.as_deref())?;
     let architecture = program::check(inputs.program, SERVER)?;
     let instance_type = instance_type.unwrap_or_else(|| instances::default_instance(architecture));
     let settings = sagemaker::Settings {
         name: inputs.name.to_owned(),
         mode,
         tag: built.tag.clone(),
-        model_key: format!("models/{}/model.tar.gz", image::digest(&model)),
-        client_key: format!("client/{}/client.tacit", inputs.circuit()),
+        model_key,
+        client_key,
         instance_type: instance_type.to_owned(),
     };
     let templates = [
@@ -389,8 +424,8 @@ pub fn sagemaker(inputs: &Inputs<'_>, mode: Mode, instance_type: Option<&str>) -
             memory: one.instance.memory,
             latency: format!("{} ms", three_digits(one.latency_ms)),
             rows_per_hour: format!("{:.2e}", one.rows_per_hour),
-            per_million: three_digits(one.dollars_per_million_rows),
-            per_month: format!("{:.0}", one.dollars_per_month),
+            per_million: one.cost.map_or_else(|| "-".to_owned(), |cost| three_digits(cost.per_million_rows)),
+            per_month: one.cost.map_or_else(|| "-".to_owned(), |cost| format!("{:.0}", cost.per_month)),
         })
         .collect();
     let readme = SagemakerReadme {
@@ -405,7 +440,7 @@ pub fn sagemaker(inputs: &Inputs<'_>, mode: Mode, instance_type: Option<&str>) -
         pinned: inputs.evaluation_key.is_some(),
         facts: &inputs.facts(),
         warnings: &warnings,
-        priced: PRICED,
+        priced: &inputs.prices.source,
         predictions: &rows,
     };
     let name = inputs.name;
@@ -426,7 +461,7 @@ pub fn sagemaker(inputs: &Inputs<'_>, mode: Mode, instance_type: Option<&str>) -
     }
     let table = json!({
         "format": 1,
-        "prices": PRICED,
+        "prices": inputs.prices.source,
         "one_core_ms": inputs.artifact.plan.as_ref().map_or(0.0, |plan| {
             inputs.cost.plan_us(&inputs.artifact.client.layout, plan) / 1e3
         }),

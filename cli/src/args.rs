@@ -334,6 +334,9 @@ pub struct Bundle {
     /// What `tacit profile` wrote on such an instance, for the predictions.
     #[arg(long, value_name = "FILE")]
     pub profile: Option<PathBuf>,
+    /// Prices of instance types, TOML or JSON (`spec/deployment.md`); without it a dated table, to be verified before relying on it.
+    #[arg(long, value_name = "FILE")]
+    pub prices: Option<PathBuf>,
     /// Replace a folder that an earlier bundle wrote.
     #[arg(long)]
     pub force: bool,

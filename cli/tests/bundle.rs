@@ -5,7 +5,8 @@ mod support;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 use support::{ok, refused, tacit};
 
 const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
@@ -110,6 +111,134 @@ fn the_model_is_in_the_servers_part_alone() {
             one["latency_ms"].as_f64().unwrap() > 0.0 && one["dollars_per_month"].as_f64().unwrap() > 50.0,
             "{one}"
         );
+    }
+}
+
+/// The demonstration's endpoint loads the very archive that a bundle of its model has, and its client the bundle's client part.
+#[test]
+fn the_demonstration_goes_through_a_bundles_files() {
+    let folder = prepared();
+    let at = folder.path();
+    let example = format!("{EXAMPLES}/breast_cancer_residual_mlp");
+    let calibration = format!("{example}/calibration.npy");
+    ok(at, &["compile", &format!("{example}/model.onnx"), "--calibration", &calibration, "-o", "m.tacit"]);
+    let bundle = ["bundle", "m.tacit", "--target", "sagemaker", "--server-binary", "server", "-o", "d", "--json"];
+    let summary: serde_json::Value = serde_json::from_str(&ok(at, &bundle)).unwrap();
+    let (model, circuit) = (summary["model_key"].as_str().unwrap(), summary["circuit"].as_str().unwrap());
+    let printed = ok(at, &["demo", "--sagemaker", "--rows", "2"]);
+    assert!(printed.contains(&format!("s3://demo-models/{model} for the endpoint")), "{model}: {printed}");
+    assert!(printed.contains(&format!("s3://demo/client/{circuit}/client.tacit")), "{circuit}: {printed}");
+    assert!(printed.contains("logits: at most 0."), "{printed}");
+    // The server's part of the artifact is what the archive has.
+    ok(at, &["server-artifact", "m.tacit", "-o", "server.tacit"]);
+    let files = contents(&at.join("d"));
+    assert!(files["model.tar.gz!/server.tacit"] == std::fs::read(at.join("server.tacit")).unwrap());
+}
+
+/// The server's part runs queries, tells clients nothing, and is no input for what needs the whole.
+#[test]
+fn a_server_artifact_runs_and_does_no_more() {
+    let folder = prepared();
+    let at = folder.path();
+    let rows = format!("{EXAMPLES}/iris_decision_tree/x_test.npy");
+    let printed = ok(at, &["server-artifact", "Iris_tree.tacit", "-o", "s.tacit"]);
+    let bytes = std::fs::read(at.join("s.tacit")).unwrap();
+    assert!(printed.contains(&format!("{} bytes", bytes.len())), "{printed}");
+    assert!(bytes.len() < std::fs::read(at.join("Iris_tree.tacit")).unwrap().len());
+    // Names of inputs and labels are the client's.
+    let label = b"output_label";
+    assert!(!bytes.windows(label.len()).any(|window| window == label));
+    ok(at, &["keygen", "Iris_tree.tacit", "-o", "keys"]);
+    ok(at, &["encrypt", "Iris_tree.tacit", "--key", "keys/client.key", "--input", &rows, "-o", "q"]);
+    for (artifact, result) in [("s.tacit", "r1"), ("Iris_tree.tacit", "r2")] {
+        ok(at, &["run", artifact, "--query", "q", "-o", result]);
+    }
+    assert!(std::fs::read(at.join("r1")).unwrap() == std::fs::read(at.join("r2")).unwrap());
+    ok(at, &["server-artifact", "Iris_tree.tacit", "-o", "again.tacit"]);
+    assert!(std::fs::read(at.join("again.tacit")).unwrap() == bytes);
+    ok(at, &["client-artifact", "Iris_tree.tacit", "-o", "c.tacit"]);
+    for (command, why) in [
+        (&["server-artifact", "c.tacit", "-o", "n"][..], "E0605"),
+        (&["server-artifact", "s.tacit", "-o", "n"], "E0605"),
+        (&["server-artifact", "none.tacit", "-o", "n"], "E0001"),
+        (&["server-artifact", "Iris_tree.tacit", "-o", "none/n"], "E0005"),
+        (&["keygen", "s.tacit", "-o", "n"], "E0605"),
+        (&["encrypt", "s.tacit", "--key", "keys/client.key", "--input", &rows, "-o", "n"], "E0605"),
+    ] {
+        refused(at, command, why, 1);
+        assert!(!at.join("n").exists(), "{command:?}");
+    }
+}
+
+/// Predictions by hand: from one core's time, the cores, and a price.
+#[test]
+fn times_and_costs_add_up_and_prices_can_be_given() {
+    let folder = prepared();
+    let at = folder.path();
+    let model = format!("{EXAMPLES}/breast_cancer_xgboost_100x4/model.onnx");
+    ok(at, &["compile", &model, "-o", "trees.tacit"]);
+    let toml = "date = \"2026-11\"\nregion = \"eu-west-1\"\n[dollars-per-hour]\n\"ml.m5.xlarge\" = 0.25\n\"ml.c5.9xlarge\" = 2\n";
+    std::fs::write(at.join("p.toml"), toml).unwrap();
+    let json =
+        r#"{"date": "2026-11", "region": "eu-west-1", "dollars-per-hour": {"ml.m5.xlarge": 0.25, "ml.c5.9xlarge": 2}}"#;
+    std::fs::write(at.join("p.json"), json).unwrap();
+    let bundle = |more: &[&str]| {
+        let args =
+            ["bundle", "trees.tacit", "--target", "sagemaker", "--server-binary", "server", "-o", "d", "--force"];
+        ok(at, &[&args[..], more].concat());
+        let read = |name: &str| std::fs::read_to_string(at.join("d").join(name)).unwrap();
+        (serde_json::from_str::<serde_json::Value>(&read("predictions.json")).unwrap(), read("README.md"))
+    };
+    let (built_in, readme) = bundle(&[]);
+    for text in [built_in["prices"].as_str().unwrap(), &readme] {
+        assert!(text.contains("June 2025, us-east-1") && text.contains("verify before relying on it"), "{text}");
+    }
+    let (given, readme) = bundle(&["--prices", "p.toml"]);
+    assert_eq!(bundle(&["--prices", "p.json"]), (given.clone(), readme.clone()));
+    assert!(readme.contains("2026-11, eu-west-1") && !readme.contains("June 2025"), "{readme}");
+
+    let summary: serde_json::Value = serde_json::from_str(&ok(at, &["inspect", "trees.tacit", "--json"])).unwrap();
+    let one_core = given["one_core_ms"].as_f64().unwrap();
+    assert_eq!(Some(one_core), summary["predicted_run_ms"].as_f64());
+    let near = |a: &serde_json::Value, b: f64| {
+        let a = a.as_f64().unwrap();
+        assert!((a - b).abs() <= 1e-9 * b, "{a} {b}");
+    };
+    for table in [&built_in, &given] {
+        for one in table["instances"].as_array().unwrap() {
+            // Two virtual processors are a core.
+            let cores = (one["vcpus"].as_u64().unwrap() / 2) as f64;
+            let latency = one["latency_ms"].as_f64().unwrap();
+            assert!(latency <= one_core * (1.0 + 1e-9) && latency * cores >= one_core * (1.0 - 1e-9), "{one}");
+            near(&one["rows_per_hour"], 3_600_000.0 / one_core * cores);
+        }
+    }
+    let priced = |name: &str| {
+        let one = given["instances"].as_array().unwrap().iter().find(|one| one["instance"] == name);
+        one.unwrap_or_else(|| panic!("{name}"))
+    };
+    // A core, two, and eighteen: 730 hours a month.
+    near(&priced("ml.m5.large")["latency_ms"], one_core);
+    assert!(priced("ml.m5.large")["dollars_per_month"].is_null());
+    near(&priced("ml.m5.xlarge")["dollars_per_month"], 182.5);
+    near(&priced("ml.m5.xlarge")["dollars_per_million_rows"], 0.25 * one_core / 2.0 / 3.6);
+    near(&priced("ml.c5.9xlarge")["dollars_per_month"], 1460.0);
+    near(&priced("ml.c5.9xlarge")["dollars_per_million_rows"], 2.0 * one_core / 18.0 / 3.6);
+
+    for (name, text, what) in [
+        ("a.toml", toml.replace("eu-west-1", ""), "region is 1 to 40"),
+        ("b.toml", toml.replace("ml.m5.xlarge", "ml.m5.gigantic"), "ml.m5.gigantic"),
+        ("c.toml", toml.replace("0.25", "-0.25"), "no positive number"),
+        ("d.toml", toml.replace("date", "day"), "unknown field `day`"),
+        ("e.toml", "date =".to_owned(), "is no TOML"),
+        ("f.json", "{".to_owned(), "is no JSON"),
+        ("g.json", r#"{"date": "2026", "region": "x", "dollars-per-hour": {}}"#.to_owned(), "no price"),
+    ] {
+        std::fs::write(at.join(name), text).unwrap();
+        let args = ["bundle", "trees.tacit", "--target", "sagemaker", "--server-binary", "server", "-o", "n"];
+        let why = refused(at, &[&args[..], &["--prices", name]].concat(), "E0801", 2);
+        assert!(why.contains(what) && why.contains(name), "{why}");
+        assert!(!at.join("n").exists());
     }
 }
 
@@ -256,6 +385,29 @@ fn a_training_job_takes_another_jobs_archive_and_calibration_rows() {
     archive.into_inner().unwrap().finish().unwrap();
     ok(at, &["train", "--folder", "."]);
     assert!(at.join("model/server.tacit").exists());
+}
+
+/// SageMaker sends SIGTERM and waits, 120 s or, for endpoints, 30 s, before it kills.
+#[test]
+fn a_job_that_is_told_to_stop_leaves_a_reason_and_nothing_half_written() {
+    let folder = job("{}", &["digits_mlp_deep/model.onnx"], &["digits_mlp_deep/calibration.npy"]);
+    let at = folder.path();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tacit"));
+    let mut job = command.args(["train", "--folder", "."]).current_dir(at).stderr(Stdio::piped()).spawn().unwrap();
+    // Well into the search for bits, which takes far longer.
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(job.try_wait().unwrap().is_none(), "the job ended before it was told to");
+    let told = Instant::now();
+    let kill = ["-TERM", &job.id().to_string()];
+    assert!(Command::new("kill").args(kill).status().unwrap().success());
+    let output = job.wait_with_output().unwrap();
+    assert!(told.elapsed() < Duration::from_secs(30), "{:?}", told.elapsed());
+    let why = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && why.contains("E0715"), "{:?}: {why}", output.status);
+    let failure = std::fs::read_to_string(at.join("output/failure")).unwrap();
+    assert!(failure.contains("E0715") && failure.contains("SIGTERM"), "{failure}");
+    let left: Vec<String> = contents(at).into_keys().filter(|name| !name.starts_with("input/")).collect();
+    assert_eq!(left, ["output/failure"]);
 }
 
 #[test]

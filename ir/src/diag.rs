@@ -94,6 +94,7 @@ codes! {
     AccessDenied = "E0712", Input, "access was denied";
     DeadlinePassed = "E0713", Input, "a result did not arrive before its deadline";
     JobMismatch = "E0714", Input, "an unfinished job of another run is in the way";
+    JobStopped = "E0715", Input, "a training job was stopped before it had finished";
     OptionInvalid = "E0801", Usage, "an option is unknown, malformed or contradicts another";
     Internal = "E0901", Internal, "an internal error";
 }

@@ -5,6 +5,7 @@ use crate::args::{Bundle as Args, ServingMode, Target};
 use crate::files;
 use std::path::{Path, PathBuf};
 use tacit_bundle::deployment::{self, Bundle, Inputs};
+use tacit_bundle::instances::Prices;
 use tacit_bundle::sagemaker::Mode;
 use tacit_ir::artifact::{Kind, View};
 use tacit_ir::cost::CostProfile;
@@ -101,6 +102,7 @@ fn circuit(args: &Args, path: &Path) -> Result<Bundle> {
         card: super::report::html(&artifact, size).map_err(|why| files::within(why, path))?,
         cost,
         measured: args.profile.is_some(),
+        prices: args.prices.as_deref().map_or_else(|| Ok(Prices::default()), prices)?,
     };
     let mode = match args.mode {
         ServingMode::Async => Mode::Async,
@@ -112,6 +114,17 @@ fn circuit(args: &Args, path: &Path) -> Result<Bundle> {
         Target::Kubernetes => deployment::kubernetes(&inputs),
         Target::Sagemaker | Target::Training => deployment::sagemaker(&inputs, mode, args.instance_type.as_deref()),
     }
+}
+
+/// The prices in a file of TOML or JSON.
+fn prices(path: &Path) -> Result<Prices> {
+    let text = files::read_text(path)?;
+    let value = match path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json")) {
+        true => serde_json::from_str(&text)
+            .map_err(|why| Diagnostic::new(Code::OptionInvalid, format!("is no JSON: {why}"))),
+        false => super::options::values(&text),
+    };
+    value.and_then(Prices::from_value).map_err(|why| files::within(why, path))
 }
 
 /// An evaluation key of this circuit. Other keys, above all a client's, must not get into a deployment.

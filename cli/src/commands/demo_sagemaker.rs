@@ -2,12 +2,14 @@
 
 use super::{row_bar, say, spinner};
 use crate::data;
+use flate2::read::GzDecoder;
 use indexmap::IndexMap;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tacit_bundle::deployment;
 use tacit_client::codec::Codec;
 use tacit_client::remote::{
     AsyncEndpoint, AsyncSettings, Folder, Http, Job, JobId, KeySection, Patience, Progress, RunSettings, Store, hex,
@@ -17,7 +19,7 @@ use tacit_compiler::frontend::onnx;
 use tacit_compiler::options::Options;
 use tacit_compiler::passes::DriverOptions;
 use tacit_gateway::{Gateway, Settings as GatewaySettings};
-use tacit_ir::artifact::sha256;
+use tacit_ir::artifact::{Artifact, Kind, sha256};
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::interp::tensor::{Data, TensorValue, evaluate};
 use tacit_server::{Running, Server, Settings as ServerSettings};
@@ -26,6 +28,7 @@ const MODEL: &[u8] = include_bytes!("../../../examples/breast_cancer_residual_ml
 const CALIBRATION: &[u8] = include_bytes!("../../../examples/breast_cancer_residual_mlp/calibration.npy");
 const ROWS: &[u8] = include_bytes!("../../../examples/breast_cancer_residual_mlp/x_test.npy");
 const BUCKET: &str = "demo";
+const MODELS: &str = "demo-models";
 const CLIENT: &str = "alice";
 const ENDPOINT: &str = "breast-cancer";
 
@@ -62,16 +65,23 @@ pub(super) fn run(rows: usize) -> Result<()> {
     let client = artifact.client_part().to_bytes()?;
     step(start, format!("compile: server part {} bytes, client part {} bytes (no weights)", part.len(), client.len()));
 
-    let start = Instant::now();
-    let model_folder = folder.path().join("model");
-    fs::create_dir(&model_folder)
-        .and_then(|()| fs::write(model_folder.join("server.tacit"), &part))
-        .map_err(|why| io("the model", &why))?;
-    let server = serve(&model_folder)?;
-    step(start, format!("deploy: the container answers /ping at {}", server.address()));
-
+    // The files of `tacit bundle`, at the places that its scripts bring them to.
     let start = Instant::now();
     let store = Folder::new(folder.path().join("s3"));
+    let objects = deployment::objects(&artifact.digest, &part, None)?;
+    let model_at = format!("s3://{MODELS}/{}", objects.model_key);
+    let client_at = format!("s3://{BUCKET}/{}", objects.client_key);
+    store.put(&model_at, &[&objects.model])?;
+    store.put(&client_at, &[&client])?;
+    step(start, format!("bundle: {model_at} for the endpoint, {client_at} for clients"));
+
+    let start = Instant::now();
+    let model_folder = folder.path().join("model");
+    unpack(&fetch(&store, &model_at)?, &model_folder)?;
+    let server = serve(&model_folder)?;
+    step(start, format!("deploy: the container has unpacked its model and answers /ping at {}", server.address()));
+
+    let start = Instant::now();
     let gateway = Gateway::start(GatewaySettings {
         address: ([127, 0, 0, 1], 0).into(),
         container: format!("http://{}", server.address()),
@@ -84,6 +94,8 @@ pub(super) fn run(rows: usize) -> Result<()> {
     step(start, format!("endpoint: {} stands in for SageMaker, a folder for S3", gateway.url()));
 
     let start = Instant::now();
+    // From here on the client has what it was given, and no weights.
+    let artifact = Artifact::from_bytes(&fetch(&store, &client_at)?, Kind::ClientArtifact.default_limit())?;
     let key = ClientKey::generate(&artifact.client.layout, artifact.digest)?;
     let section = key.evaluation_key()?.map(|file| KeySection::new(file, artifact.digest)).transpose()?.map(Arc::new);
     let key_bytes = section.as_ref().map_or(0, |section| section.bytes());
@@ -143,6 +155,17 @@ pub(super) fn run(rows: usize) -> Result<()> {
     server.stop()?;
     compare(&evaluate(&model, &inputs)?, &outputs, rows);
     Ok(())
+}
+
+fn fetch(store: &Folder, location: &str) -> Result<Vec<u8>> {
+    store.get(location)?.ok_or_else(|| Diagnostic::internal(format!("{location} is gone")))
+}
+
+/// Unpacks a model's archive, as SageMaker does before it starts a container.
+fn unpack(archive: &[u8], folder: &Path) -> Result<()> {
+    fs::create_dir(folder)
+        .and_then(|()| tar::Archive::new(GzDecoder::new(archive)).unpack(folder))
+        .map_err(|why| io("the model", &why))
 }
 
 /// Starts a server of a folder's artifact and waits until its self-test has passed.

@@ -91,6 +91,16 @@ fn parse(text: &str, within: Option<&str>) -> Result<Map<String, Value>> {
     Ok(object)
 }
 
+/// The values of a TOML file that has no options of the compiler.
+pub(super) fn values(text: &str) -> Result<Value> {
+    let invalid = |why: String| Diagnostic::new(Code::OptionInvalid, why);
+    let document: Document<&str> = Document::parse(text).map_err(|why| invalid(format!("is no TOML: {why}")))?;
+    let entry = |(name, item): (&str, &Item)| {
+        plain(item).map(|value| (name.to_owned(), value)).map_err(|why| invalid(format!("`{name}`: {why}")))
+    };
+    document.iter().map(entry).collect::<Result<Map<_, _>>>().map(Value::Object)
+}
+
 fn plain(item: &Item) -> std::result::Result<Value, String> {
     let value = match item {
         Item::Value(toml_edit::Value::Boolean(value)) => Some(Value::from(*value.value())),

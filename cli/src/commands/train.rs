@@ -10,9 +10,11 @@ use crate::files;
 use flate2::read::GzDecoder;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tacit_compiler::passes::DriverOptions;
 use tacit_ir::diag::{Code, Diagnostic, Result};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Names of the metrics, each printed as `tacit:NAME=VALUE;`.
 pub(super) const METRICS: &[&str] = &[
@@ -28,19 +30,58 @@ pub(super) const METRICS: &[&str] = &[
 /// Characters of the failure file that SageMaker shows.
 const FAILURE_CHARS: usize = 1024;
 
+/// What a job makes.
+struct Outputs {
+    server: Vec<u8>,
+    client: Vec<u8>,
+    summary: Value,
+    page: String,
+    text: String,
+}
+
 pub(super) fn run(args: &Train) -> Result<()> {
-    let done = train(&args.folder);
+    let ending = Arc::new(Mutex::new(false));
+    stop_when_told(args.folder.clone(), Arc::clone(&ending));
+    let outputs = compiled(&args.folder);
+    // From here on a signal comes too late.
+    let mut ending = ending.lock().unwrap_or_else(PoisonError::into_inner);
+    *ending = true;
+    let done = outputs.and_then(|outputs| outputs.write(&args.folder));
     if let Err(why) = &done {
-        let text: String = why.to_string().chars().take(FAILURE_CHARS).collect();
-        let folder = args.folder.join("output");
-        // The error itself is what matters; it is printed, too.
-        let _ = std::fs::create_dir_all(&folder);
-        let _ = files::write(&folder.join("failure"), text.as_bytes());
+        tell(&args.folder, why);
     }
     done
 }
 
-fn train(folder: &Path) -> Result<()> {
+/// Writes the file that SageMaker shows.
+fn tell(folder: &Path, why: &Diagnostic) {
+    let text: String = why.to_string().chars().take(FAILURE_CHARS).collect();
+    let folder = folder.join("output");
+    // The error itself is what matters; it is printed, too.
+    let _ = std::fs::create_dir_all(&folder);
+    let _ = files::write(&folder.join("failure"), text.as_bytes());
+}
+
+/// Ends the process on SIGTERM, which the first process of a container would not hear otherwise. Outputs are written whole, all
+/// of them or none.
+fn stop_when_told(folder: PathBuf, ending: Arc<Mutex<bool>>) {
+    std::thread::spawn(move || {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else { return };
+        let told = runtime.block_on(async { signal(SignalKind::terminate()).ok()?.recv().await });
+        let ending = ending.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none() || *ending {
+            return;
+        }
+        let why = Diagnostic::new(Code::JobStopped, "the job was told to end (SIGTERM) while it compiled")
+            .help("start it again, with a longer MaxRuntimeInSeconds where that was the reason");
+        tell(&folder, &why);
+        let _ = crate::render::fail(why);
+        #[allow(clippy::exit, reason = "the thread that compiles cannot be interrupted otherwise")]
+        std::process::exit(1);
+    });
+}
+
+fn compiled(folder: &Path) -> Result<Outputs> {
     let start = Instant::now();
     let settings = hyperparameters(&folder.join("input/config/hyperparameters.json"))?;
     let data = folder.join("input/data");
@@ -53,21 +94,32 @@ fn train(folder: &Path) -> Result<()> {
     let read = |model: &Path| options::read(Some(model), &[], &settings);
     let calibration = (calibration.as_deref(), labels.as_deref());
     let artifact = compile::from_files(&model, read, calibration, &DriverOptions::default())?.artifact;
-    let bytes = artifact.to_bytes()?;
+    let bytes = artifact.to_bytes()?.len() as u64;
     let server = artifact.server_part().ok_or_else(|| Diagnostic::internal("an artifact without a circuit"))?;
     let mut summary = inspect::summary(&artifact)?;
     summary["compile_seconds"] = start.elapsed().as_secs_f64().into();
-    let page = report::html(&artifact, bytes.len() as u64)?;
-    let output = folder.join("output/data");
-    write(&folder.join("model"), "server.tacit", &server.to_bytes()?)?;
-    write(&output, "client.tacit", &artifact.client_part().to_bytes()?)?;
-    write(&output, "summary.json", format!("{summary:#}\n").as_bytes())?;
-    write(&output, "report.html", page.as_bytes())?;
-    say(inspect::text(&artifact)?);
-    for name in METRICS {
-        say(format!("tacit:{name}={};", metric(&summary[*name])));
+    Ok(Outputs {
+        server: server.to_bytes()?,
+        client: artifact.client_part().to_bytes()?,
+        summary,
+        page: report::html(&artifact, bytes)?,
+        text: inspect::text(&artifact)?,
+    })
+}
+
+impl Outputs {
+    fn write(&self, folder: &Path) -> Result<()> {
+        let output = folder.join("output/data");
+        write(&folder.join("model"), "server.tacit", &self.server)?;
+        write(&output, "client.tacit", &self.client)?;
+        write(&output, "summary.json", format!("{:#}\n", self.summary).as_bytes())?;
+        write(&output, "report.html", self.page.as_bytes())?;
+        say(&self.text);
+        for name in METRICS {
+            say(format!("tacit:{name}={};", metric(&self.summary[*name])));
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// The number of a metric; of several the greatest.
