@@ -27,15 +27,23 @@ for name, value in {
     os.environ[name] = value
 
 
+def report(kind, what):
+    """A line for the summary that `run.sh` ends with."""
+    with (WORK / "report.txt").open("a", encoding="utf-8") as file:
+        file.write(f"{kind} {pathlib.Path(sys.argv[0]).stem}: {what}\n")
+
+
 def check(condition, what):
     """Fails loudly; assert would not under -O."""
     if not condition:
         sys.exit(f"FAILED: {what}")
+    report("ok", what)
     print(f"ok    {what}", flush=True)
 
 
 def figure(what, value):
     """A measurement, for people."""
+    report("figure", f"{what}: {value}")
     print(f"      {what}: {value}", flush=True)
 
 
@@ -65,8 +73,7 @@ class Circuit:
         self.artifact = self.folder / f"{example}.tacit"
         calibration = self.example / "calibration.npy"
         options = ["--calibration", calibration] if calibration.exists() else []
-        if not self.artifact.exists():
-            tacit("compile", self.example / "model.onnx", "-o", self.artifact, *options)
+        tacit("compile", self.example / "model.onnx", "-o", self.artifact, *options)
         self.summary = json.loads(tacit("inspect", self.artifact, "--json"))
         self.digest = bytes.fromhex(self.summary["circuit"])
         tacit("keygen", self.artifact, "-o", self.folder / "keys", "--force")
@@ -130,6 +137,15 @@ def wait_for_ping(url, seconds=20.0):
                 return time.monotonic() - start
         time.sleep(0.005)
     sys.exit(f"FAILED: {url}/ping did not answer 200 within {seconds} s")
+
+
+def refusal(url, body):
+    """A request that must be refused; the status and the code."""
+    try:
+        invoke(url, body)
+    except urllib.error.HTTPError as why:
+        return why.code, json.load(why)["code"]
+    return 200, None
 
 
 def invoke(url, body):

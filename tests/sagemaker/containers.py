@@ -2,11 +2,12 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
 
-from common import WORK, Circuit, check, figure, invoke, run, wait_for_ping
+from common import SERVER, WORK, Circuit, check, figure, invoke, refusal, run, wait_for_ping
 
 NETWORK = "tacit-internal"
 # Limits of the design: megabytes of an image, seconds to the first answer.
@@ -40,23 +41,48 @@ def drive(circuit, image, model, user="0:0"):
         wait_for_ping(url)
         cold = time.monotonic() - start
         idle = resident_mb(container)
+        if circuit.key:
+            check(refusal(url, circuit.query) == (409, "E0704"), "a query whose key the server has not seen is refused: 409 E0704")
+        result, headers = invoke(url, circuit.key_section() + circuit.query)
+        check(result == circuit.result, f"{image} as {user}: the result is byte for byte that of tacit run")
         times = []
         for _ in range(3):
             start = time.monotonic()
-            result, headers = invoke(url, circuit.key_section() + circuit.query)
+            result, headers = invoke(url, circuit.query)
             times.append(time.monotonic() - start)
-        check(result == circuit.result, f"{image} as {user}: the result is byte for byte that of tacit run")
+            if result != circuit.result:
+                check(False, f"{image}: a query that refers to the key gives the same bytes")
+        if circuit.key:
+            check(True, f"the key of {len(circuit.key)} bytes was sent once; three queries that refer to it give the same bytes")
         check(headers.get("Content-Length") == str(len(result)), "the answer has its length")
         check(sum(len(k) + len(v) + 4 for k, v in headers.items()) <= 4096, "the answer's headers fit 4096 bytes")
-        figure("docker start to the first /ping 200", f"{cold:.2f} s" + (" (over the limit of 1 s)" if cold > COLD_START_S else ""))
-        figure("resident memory", f"{idle:.1f} MB idle, {resident_mb(container):.1f} MB after three requests")
-        figure("a request of three rows", f"{min(times) * 1e3:.1f} ms")
+        figure(f"{image} as {user}: docker start to the first /ping 200", f"{cold:.2f} s" + ("" if cold <= COLD_START_S else f", over the {COLD_START_S} s of the design"))
+        figure("resident memory", f"{idle:.1f} MB idle, {resident_mb(container):.1f} MB after four requests")
+        figure("a request of three rows, the key known", f"{min(times) * 1e3:.1f} ms")
         start = time.monotonic()
         run("docker", "stop", "--time", "30", container)
         code = run("docker", "inspect", "--format", "{{.State.ExitCode}}", container)
         check(code == "0", f"stops by itself in {time.monotonic() - start:.2f} s with exit code 0")
     finally:
         run("docker", "rm", "--force", container)
+
+
+def alone(circuit, model):
+    """The server without Docker: what of a cold start is its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    times = []
+    for _ in range(5):
+        start = time.monotonic()
+        server = subprocess.Popen([SERVER, "serve", "--model", model, "--port", str(port)], stdout=subprocess.DEVNULL)
+        try:
+            wait_for_ping(f"http://127.0.0.1:{port}")
+            times.append(time.monotonic() - start)
+        finally:
+            server.terminate()
+            server.wait()
+    figure(f"{circuit.example.name}: process start to the first /ping 200, self-test included, median of 5", f"{sorted(times)[2] * 1e3:.0f} ms")
 
 
 def no_network(circuit, image, model):
@@ -120,6 +146,8 @@ def main():
         image = reference(bundle)
         size = int(run("docker", "inspect", "--format", "{{.Size}}", image)) / 1e6
         check(size < IMAGE_MB, f"{image} has {size:.2f} MB, {(bundle / 'image.tar').stat().st_size / 1e6:.2f} MB as a file")
+        figure(f"image {image}", f"{size:.2f} MB, {(bundle / 'image.tar').stat().st_size / 1e6:.2f} MB as a file")
+        alone(circuit, bundle / "model")
         drive(circuit, image, bundle / "model")
         drive(circuit, image, bundle / "model", user="65534:65534")
         no_network(circuit, image, bundle / "model")
@@ -130,7 +158,9 @@ def main():
         labels = circuit.decrypt(circuit.result)
         expected = circuit.expected(3)
         name = next(iter(expected))
-        check((labels[name].ravel() == expected[name].ravel()).all(), f"{example}: {name} equals onnxruntime's")
+        # Networks are approximate: their classes are compared, not their scores.
+        classes = [values[name].argmax(axis=1) if values[name].dtype.kind == "f" else values[name].ravel() for values in (labels, expected)]
+        check((classes[0] == classes[1]).all(), f"{example}: the classes in {name} are onnxruntime's: {classes[0]}")
     print(f"containers: all good ({WORK})")
 
 
