@@ -160,6 +160,24 @@ fn text_labels_come_from_the_tail() {
     assert!(why.contains("[199, 1] for 200 calibration rows") && why.contains("begins with a line"), "{why}");
 }
 
+/// Scores whose columns have names, and no label: the label is the name of the greatest.
+#[test]
+fn named_scores_are_labels() {
+    let folder = folder("[[layer]]\nop = \"zip_map\"\nstrings = [\"low\", \"middle\", \"high\"]\n");
+    let at = folder.path();
+    let name = |(at, row): (usize, &[f64; 2])| ["low", "middle", "high"][(class(*row) + usize::from(at % 4 == 0)) % 3];
+    column(at, "y.csv", "class", rows().iter().enumerate().map(name));
+    let compile = [&COMPILE[..], &["y.csv", "--max-accuracy-loss", "0.05"]].concat();
+    let text = ok(at, &compile);
+    assert!(text.contains("of labels missed, 25.00 % by the float model"), "{text}");
+    column(at, "y.csv", "class", (0..ROWS).map(|_| 1));
+    let why = refused(at, &compile, "E0801", 2);
+    assert!(
+        why.contains("label `1` of row 0 is no class") && why.contains("its classes are low, middle, high"),
+        "{why}"
+    );
+}
+
 #[test]
 fn values_are_judged_by_their_deviation() {
     let folder = tempfile::tempdir().unwrap();

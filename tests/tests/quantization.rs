@@ -164,6 +164,23 @@ fn every_rule_agrees_with_the_float_model() {
     assert!(circuits.len() >= 8, "{}", circuits.len());
 }
 
+/// A grid around zero lets values through that no calibration row has: a rectifier that none of them bends still does.
+#[test]
+fn grids_around_zero_keep_tables_of_what_they_let_through() {
+    let model = network(&[vec![vec![1.0, 0.5], vec![0.25, 1.0]], vec![vec![1.0, -0.5]]]);
+    let above: Vec<Vec<f64>> = rows(400, 2, 16).iter().map(|row| row.iter().map(|x| 1.0 + x / 2.0).collect()).collect();
+    let below: Vec<Vec<f64>> = above.iter().map(|row| row.iter().map(|x| -x).collect()).collect();
+    let options = |symmetric| fixed(RangeRule::MinMax, true, symmetric);
+    let artifact = compiled(&model, &above, &options(true)).artifact;
+    assert!(operations(&artifact, "quant").contains(&"lookup".to_owned()));
+    let widest = float(&model, &above).concat().into_iter().fold(0.0, f64::max);
+    for value in clear(&artifact, &below).concat() {
+        assert!(value.abs() <= 0.05 * widest, "{value}, at most {widest}");
+    }
+    // Where they saturate at what calibration rows have, the rectifier is none.
+    assert!(!operations(&compiled(&model, &above, &options(false)).artifact, "quant").contains(&"lookup".to_owned()));
+}
+
 #[test]
 fn an_outlier_moves_the_least_and_the_greatest_alone() {
     let model = network(&layers(&[WIDTH, 6, 3], 4));
