@@ -165,7 +165,7 @@ impl CostProfile {
         let small = plan.network.small();
         for (at, layer) in plan.network.layers.iter().enumerate() {
             stages.push(match layer {
-                Layer::Samples { .. } => Work::default(),
+                Layer::Samples { .. } | Layer::SampleExtract { .. } => Work::default(),
                 Layer::Rotate { rotations, .. } => Work::of(rotations.iter().map(|own| {
                     let turns = plan.network.turns(own);
                     layout.gadget.map_or(0.0, |gadget| {

@@ -14,7 +14,7 @@ mod bound;
 mod for_input;
 mod sources;
 
-pub use bound::bound;
+pub use bound::{bound, slots};
 pub use for_input::for_input;
 
 /// Variance of rounding to `bits` bits: uniform over `2^-bits` of the torus, `2^(-2*bits) / 12`. Zero at 64 bits, which

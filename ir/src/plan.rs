@@ -169,6 +169,13 @@ pub enum Layer {
         /// Number of elements.
         count: u32,
     },
+    /// The first coefficients of a shared slot.
+    SampleExtract {
+        /// The slot.
+        slot: u32,
+        /// Number of elements.
+        count: u32,
+    },
     /// For each element a table, rotated by `X^-shift` for each selector whose bit is 1; coefficient 0.
     Rotate {
         /// Tables of N torus values.
@@ -213,7 +220,7 @@ impl Layer {
     /// Number of elements.
     pub fn len(&self) -> usize {
         match self {
-            Layer::Samples { count, .. } => *count as usize,
+            Layer::Samples { count, .. } | Layer::SampleExtract { count, .. } => *count as usize,
             Layer::Rotate { table, .. } => table.len(),
             Layer::Bootstrap { results, table, .. } => table.len().saturating_mul(*results as usize),
             Layer::Affine { constant, .. } => constant.len(),
@@ -282,7 +289,7 @@ impl Plan {
         let small = self.network.small();
         for layer in &self.network.layers {
             match layer {
-                Layer::Samples { .. } => {}
+                Layer::Samples { .. } | Layer::SampleExtract { .. } => {}
                 Layer::Rotate { rotations, .. } => {
                     for turns in rotations.iter().map(|own| self.network.turns(own)) {
                         counts.external_products += u64::from(turns.singles);
@@ -322,6 +329,11 @@ impl Network {
         turns
     }
 
+    /// Whether a layer reads shared slots.
+    pub fn reads_slots(&self) -> bool {
+        self.layers.iter().any(|layer| matches!(layer, Layer::SampleExtract { .. }))
+    }
+
     /// Bootstraps of each partition.
     pub fn bootstraps(&self, partitions: usize) -> Vec<u64> {
         let mut counts = vec![0; partitions];
@@ -344,7 +356,7 @@ impl Network {
                 Layer::Affine { operands, .. } => {
                     operands.iter().any(|at| small.get(*at as usize).copied().unwrap_or(false))
                 }
-                Layer::Rotate { .. } | Layer::Bootstrap { .. } => false,
+                Layer::SampleExtract { .. } | Layer::Rotate { .. } | Layer::Bootstrap { .. } => false,
             });
         }
         small

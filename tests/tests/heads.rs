@@ -182,8 +182,27 @@ fn a_model_without_a_head_is_refused() {
     let why = with_head(&example, &example.model(), &Options::default()).unwrap_err();
     assert_eq!(why.code, Code::OptionInvalid);
     assert!(why.message.contains("no output is a label") && why.help.is_some(), "{why}");
-    let trees = self::example("wine_random_forest");
-    let why = with_head(&trees, &trees.model(), &Options::default()).unwrap_err();
-    assert_eq!(why.code, Code::NeedsBootstrapping);
-    assert!(why.message.contains("scores of trees"), "{why}");
+}
+
+/// Diagrams and bootstraps in one circuit: the outputs of trees are extracted from where they add up.
+#[test]
+fn trees_give_their_label_alone() {
+    // There are 30 irises and 36 wines.
+    for (name, loss) in [
+        ("iris_decision_tree", 0.034),
+        ("wine_random_forest", 0.03),
+        ("breast_cancer_xgboost", 0.01),
+        ("digits_xgboost", 0.01),
+    ] {
+        let example = example(name);
+        let options = Options { max_accuracy_loss: loss, ..Options::default() };
+        let compiled = with_head(&example, &example.model(), &options).unwrap();
+        assert_eq!(results(&compiled), [1], "{name}");
+        let plan = compiled.artifact.plan.as_ref().unwrap();
+        assert!(plan.counts().bootstraps > 0 && plan.network.reads_slots(), "{name}: {:?}", plan.counts());
+        let (output, expected) =
+            example.expected.iter().find(|(_, value)| matches!(value.data, Data::I64(_) | Data::Str(_))).unwrap();
+        let (clear, encrypted) = agreement(&example, &compiled, output, expected);
+        assert!(clear >= 0.96 && encrypted >= 0.9, "{name}: clear {clear}, encrypted {encrypted}");
+    }
 }

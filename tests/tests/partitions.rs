@@ -233,6 +233,8 @@ fn partitions_that_do_not_fit_are_refused() {
     assert!(refused(&|_, plan| set(plan, 2, 2)));
     assert!(refused(&|_, plan| set(plan, 1, 0)));
     assert!(refused(&|_, plan| set(plan, 2, 1)));
+    // Coefficients of a slot that nothing writes.
+    assert!(refused(&|_, plan| plan.network.layers[0] = Layer::SampleExtract { slot: 0, count: COUNT }));
     // Inputs under two keys, under none, a weak small key, too many.
     assert!(refused(&|layout, _| layout.partitions[0].small_dimension = 105));
     assert!(refused(&|layout, _| layout.partitions[1].small_dimension = 0));

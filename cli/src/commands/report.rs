@@ -177,6 +177,7 @@ fn operators(artifact: &Artifact) -> Result<Vec<Operator>> {
             CircuitOp::Bootstrap { .. } => "R2: programmable bootstraps",
             CircuitOp::Affine { .. } => "integer combinations of ciphertexts",
             CircuitOp::Samples { .. } => "encrypted by the client",
+            CircuitOp::SampleExtract { .. } => "coefficients of a decision diagram",
             CircuitOp::Params { .. } | CircuitOp::BootstrapParams { .. } => "parameters",
             CircuitOp::Extract { .. } => "leaves the server",
         };

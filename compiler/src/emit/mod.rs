@@ -8,7 +8,7 @@ use schedule::{SharedSlots, Wiring, add_diagram};
 use std::collections::BTreeMap;
 use tacit_ir::artifact::{ClientSpec, CodedColumn, Decoder, Encoder, Scale, Thermometer};
 use tacit_ir::diag::{Code, Diagnostic, Result};
-use tacit_ir::diagram::Atom;
+use tacit_ir::diagram::{Atom, Diagram};
 use tacit_ir::graph::{Graph, ValueId};
 use tacit_ir::noise;
 use tacit_ir::params::{BootstrapParams, GadgetParams, GlweParams};
@@ -158,15 +158,7 @@ impl Emitter<'_> {
         let input = *source_node.operands.first().ok_or_else(wrong)?;
         let (slot, slots, scale) = match &source_node.op {
             CircuitOp::Decide { log2_delta, diagram } => {
-                let thermometer = self.thermometer(input, diagram, *log2_delta)?;
-                let wiring = Wiring {
-                    selectors: self.selectors.get(&input).cloned().unwrap_or_default(),
-                    thermometer,
-                    polynomial_size: self.glwe.polynomial_size,
-                    log2_delta: *log2_delta,
-                    gadget_bits: self.gadget.map_or(0, |gadget| gadget.base_log * gadget.levels),
-                };
-                let slot = add_diagram(&mut self.plan, &mut self.shared, diagram, &wiring);
+                let slot = self.diagram(input, diagram, *log2_delta)?;
                 (slot, diagram.slots, Scale::Integers { log2_delta: *log2_delta, exact: *exact })
             }
             CircuitOp::Polymul { outputs, weights } => {
@@ -185,12 +177,24 @@ impl Emitter<'_> {
         Ok(())
     }
 
+    /// The tasks of a diagram over codes; the shared slot of its value.
+    fn diagram(&mut self, codes: ValueId, diagram: &Diagram, log2_delta: u32) -> Result<u32> {
+        let wiring = Wiring {
+            selectors: self.selectors.get(&codes).cloned().unwrap_or_default(),
+            thermometer: self.thermometer(codes, diagram, log2_delta)?,
+            polynomial_size: self.glwe.polynomial_size,
+            log2_delta,
+            gadget_bits: self.gadget.map_or(0, |gadget| gadget.base_log * gadget.levels),
+        };
+        Ok(add_diagram(&mut self.plan, &mut self.shared, diagram, &wiring))
+    }
+
     /// Packs the thermometer terms a diagram uses, one every `slots` coefficients: then a term moved to its output leaves
     /// all others outside the output coefficients.
     fn thermometer(
         &mut self,
         codes: ValueId,
-        diagram: &tacit_ir::diagram::Diagram,
+        diagram: &Diagram,
         log2_delta: u32,
     ) -> Result<BTreeMap<(u32, u32), (u32, u32)>> {
         let mut terms: BTreeMap<(u32, u32), (u32, u32)> = BTreeMap::new();

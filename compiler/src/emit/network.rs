@@ -68,6 +68,7 @@ impl Emitter<'_> {
             CircuitOp::Samples { unit, small } if reader == Reader::Sum => {
                 self.samples(&node.operands, *unit, *small)?
             }
+            CircuitOp::SampleExtract { .. } if reader == Reader::Sum => self.sample_extract(&node.operands)?,
             CircuitOp::RotateLookup { .. } if reader == Reader::Sum => self.rotate(id)?,
             CircuitOp::Bootstrap { .. } if reader == Reader::Sum => self.bootstrap(id)?,
             CircuitOp::Affine { start, column, weight, .. } => {
@@ -120,6 +121,16 @@ impl Emitter<'_> {
         let Some(Encoder::Codes { samples, .. }) = encoder else { return Err(wrong()) };
         samples.push(Samples { small, first, unit });
         Ok(Layer::Samples { small, first, count })
+    }
+
+    fn sample_extract(&mut self, operands: &[ValueId]) -> Result<Layer> {
+        let wrong = || Diagnostic::new(Code::IrInvalid, "`sample_extract` of something else than `decide`");
+        let decide = self.circuit.node(*operands.first().ok_or_else(wrong)?);
+        let (CircuitOp::Decide { log2_delta, diagram }, Some(codes)) = (&decide.op, decide.operands.first()) else {
+            return Err(wrong());
+        };
+        let slot = self.diagram(*codes, diagram, *log2_delta)?;
+        Ok(Layer::SampleExtract { slot, count: diagram.slots })
     }
 
     fn rotate(&mut self, id: ValueId) -> Result<Layer> {

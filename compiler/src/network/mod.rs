@@ -17,6 +17,7 @@ pub(crate) mod search;
 mod simplify;
 mod tables;
 pub(crate) mod trace;
+pub(crate) mod trees;
 
 pub(crate) use grid::Kept;
 pub(crate) use labels::Labels;
@@ -45,8 +46,9 @@ pub(crate) fn prepare(
     symmetric: bool,
 ) -> Result<(Network, Trace, Removed)> {
     let whole = trace(graph, head)?;
-    let (network, removed) = simplify::simplify(&whole, &calibrate::run(&whole, calibration)?, kept, symmetric)?;
-    let trace = calibrate::run(&network, calibration)?;
+    let calibration = trees::with_outputs(graph, calibration)?;
+    let (network, removed) = simplify::simplify(&whole, &calibrate::run(&whole, &calibration)?, kept, symmetric)?;
+    let trace = calibrate::run(&network, &calibration)?;
     Ok((network, trace, removed))
 }
 

@@ -8,17 +8,20 @@
 
 use super::calibrate::Trace;
 use super::rounding::{Atom, Column, round};
-use super::tables::{Sums, Tables, tables};
+use super::tables::{self, Tables, tables};
 use super::trace::Network;
+use super::trees;
 use super::{Activation, Kept, Output, Row};
 use crate::options::{Options, RangeRule, RegimeRule};
 use crate::passes::PassCx;
+use crate::passes::lower_to_quant::{self, Sums};
 use std::collections::BTreeMap;
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::graph::{Graph, Loc, ValueId};
 use tacit_ir::params::{BootstrapParams, GadgetParams, GlweParams, LweParams};
 use tacit_ir::plan::BLOCK;
-use tacit_ir::stage::quant::{CodedFeature, Missing, Quant, QuantOp, Regime};
+use tacit_ir::stage::quant::{CodedFeature, Missing, Quant, QuantOp, QuantType, Regime};
+use tacit_ir::stage::tensor::Tensor;
 
 /// Entries of a table: as many as half a turn of the largest usual polynomial has.
 pub(crate) const ENTRIES: usize = 2048;
@@ -74,23 +77,29 @@ struct Quantizer<'a> {
     kept: Kept,
 }
 
-/// Quantizes a network.
+/// Quantizes the network that was traced from a float graph.
 ///
 /// # Errors
 /// [`Code::CircuitTooLarge`] where sums do not fit; [`Code::WeightNotFinite`].
-pub(crate) fn quantize(name: &str, network: &Network, trace: &Trace, cx: &mut PassCx<'_>) -> Result<Graph<Quant>> {
+pub(crate) fn quantize(
+    body: &Graph<Tensor>,
+    network: &Network,
+    trace: &Trace,
+    cx: &mut PassCx<'_>,
+) -> Result<Graph<Quant>> {
     let atoms = network.atoms();
     let mut quantizer = Quantizer {
         network,
         trace,
         options: cx.options,
-        quant: Graph::new(name),
+        quant: Graph::new(body.name()),
         grids: Vec::with_capacity(atoms),
         places: vec![None; atoms],
         bits: vec![0; atoms],
         kept: cx.kept.clone(),
     };
     quantizer.inputs()?;
+    quantizer.trees(body, cx)?;
     for layer in &network.layers {
         let regime = quantizer.layer(layer)?;
         cx.count(
@@ -205,7 +214,9 @@ impl Quantizer<'_> {
             let (low, high) = range(&values, self.options, steps);
             let kept = self.kept.input(&network.inputs[atom]).map(|points| points.increasing());
             let varies = values.windows(2).any(|pair| pair[0] != pair[1]);
-            let constant = (!varies || high <= low) && kept.is_none() || !used[atom];
+            // Outputs of trees come after.
+            let of_trees = network.bounds[atom].is_some();
+            let constant = (!varies || high <= low) && kept.is_none() || !used[atom] || of_trees;
             let (low, step, largest) = match (kept, natural_grid(&values, levels)) {
                 _ if constant => (values.first().copied().filter(|_| !varies).unwrap_or(low), 0.0, 0),
                 (Some(points), _) => (points.low, points.step, points.steps),
@@ -237,6 +248,25 @@ impl Quantizer<'_> {
         Ok(())
     }
 
+    /// The outputs of tree ensembles that something reads: sums of integer leaves, around the middle of their interval.
+    fn trees(&mut self, body: &Graph<Tensor>, cx: &mut PassCx<'_>) -> Result<()> {
+        for id in trees::all(body) {
+            let name = trees::name(body, id);
+            let Some(first) = self.network.inputs.iter().position(|(head, _)| *head == name) else { continue };
+            let Sums { value, step, offset, .. } = lower_to_quant::tree_sums(body, id, &mut self.quant, cx, true)?;
+            let QuantType::Ints(ranges) = &self.quant.node(value).ty else {
+                return Err(Diagnostic::internal("trees are no integers"));
+            };
+            for (at, &(low, high)) in ranges.iter().enumerate() {
+                // What is the same for all inputs has no place, and no step.
+                let (step, shift) = if low == high { (0.0, step[at] * low as f64) } else { (step[at], 0.0) };
+                self.grids[first + at] = Grid { offset: offset[at] + shift, step, low, high, kept: false };
+                self.places[first + at] = (low < high).then_some((value, at as u32));
+            }
+        }
+        Ok(())
+    }
+
     /// Input bits from which on an activation is cheaper by a bootstrap: two bits take a block of selectors, at the
     /// parameters that both usually get.
     fn break_even_bits(&self) -> f64 {
@@ -249,7 +279,8 @@ impl Quantizer<'_> {
     /// Whether a layer is rotated or bootstrapped.
     fn regime(&self, layer: &Activation) -> Regime {
         let inputs = self.network.inputs.len() as u32;
-        let readable = layer.rows.iter().flat_map(|row| &row.terms).all(|(atom, _)| *atom < inputs);
+        let of_client = |atom: u32| atom < inputs && self.network.bounds[atom as usize].is_none();
+        let readable = layer.rows.iter().flat_map(|row| &row.terms).all(|(atom, _)| of_client(*atom));
         let bits = |row: &Row| row.terms.iter().map(|(atom, _)| u64::from(self.bits[*atom as usize])).sum::<u64>();
         let most = layer.rows.iter().map(bits).max().unwrap_or(0);
         match self.options.regime {
@@ -391,7 +422,8 @@ impl Quantizer<'_> {
             Regime::Bootstrap => self.options.weight_bits(),
         };
         let (matrix, operands) = self.matrix(&layer.rows, weight_bits, layer.exact)?;
-        let sums = Sums { offset: &matrix.offset, step: &matrix.step, ranges: &matrix.ranges, kept: &matrix.kept };
+        let sums =
+            tables::Sums { offset: &matrix.offset, step: &matrix.step, ranges: &matrix.ranges, kept: &matrix.kept };
         let reached = |element: usize| -> Vec<f64> {
             self.trace.atoms.iter().map(|row| row[layer.first_atom as usize + element]).collect()
         };
@@ -419,7 +451,6 @@ fn deviation(values: &[f64]) -> f64 {
 
 /// Elements of a value.
 fn elements(quant: &Graph<Quant>, id: ValueId) -> u32 {
-    use tacit_ir::stage::quant::QuantType;
     match &quant.node(id).ty {
         QuantType::Codes(largest) => largest.len() as u32,
         QuantType::Ints(ranges) => ranges.len() as u32,

@@ -12,7 +12,7 @@ use crate::passes::{DriverOptions, Ir, PIPELINE, PassCx, run_passes};
 use tacit_ir::artifact::ClientSpec;
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::graph::Graph;
-use tacit_ir::plan::Plan;
+use tacit_ir::plan::{Layer, Plan};
 use tacit_ir::stage::quant::Quant;
 use tacit_ir::stage::tensor::Tensor;
 
@@ -71,7 +71,7 @@ pub(crate) fn search(
                 let own = Options { input_bits, weight_bits, head: Some(head), ..options.clone() };
                 let mut cx = PassCx::new(&own, rows);
                 cx.kept = kept.clone();
-                let quant = super::quantize::quantize(body.name(), &network, &trace, &mut cx)?;
+                let quant = super::quantize::quantize(body, &network, &trace, &mut cx)?;
                 // Bits mean nothing to what a model has quantized itself.
                 if known.contains(&quant) {
                     continue;
@@ -189,7 +189,10 @@ fn note(candidate: &Candidate, kept: &Kept, head_is_open: bool, accuracy: &str, 
         Some(HeadRule::Tournament) if head_is_open => "; positions by a tournament",
         _ => "",
     };
-    let bits = if kept.inputs.is_empty() {
+    let from_client = |layer: &Layer| matches!(layer, Layer::Samples { .. } | Layer::Rotate { .. });
+    let bits = if !candidate.plan.network.layers.iter().any(from_client) {
+        "the trees' own integers".to_owned()
+    } else if kept.inputs.is_empty() {
         format!("{} bits for inputs, {} for weights", input_bits.unwrap_or(0), weight_bits.unwrap_or(0))
     } else {
         "the model's own integers".to_owned()

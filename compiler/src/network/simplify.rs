@@ -35,7 +35,7 @@ pub(crate) struct Removed {
 pub(crate) fn simplify(network: &Network, trace: &Trace, kept: &Kept, symmetric: bool) -> Result<(Network, Removed)> {
     let mut removed = Removed::default();
     let inputs = network.inputs.len();
-    let mut new = Network { inputs: network.inputs.clone(), ..Network::default() };
+    let mut new = Network { inputs: network.inputs.clone(), bounds: network.bounds.clone(), ..Network::default() };
     // What stands for each atom of the old network in the new one.
     let mut replacements: Vec<Row> = (0..inputs as u32).map(Row::atom).collect();
     // Of atoms of the new network.
@@ -91,6 +91,9 @@ pub(crate) fn simplify(network: &Network, trace: &Trace, kept: &Kept, symmetric:
 /// The range of an input: of the grid that the model has for it, or that of the calibration rows, widened around zero where
 /// its grid is.
 fn input_range(network: &Network, trace: &Trace, kept: &Kept, symmetric: bool, atom: usize) -> (f64, f64) {
+    if let Some(bounds) = network.bounds[atom] {
+        return bounds;
+    }
     if let Some(points) = kept.input(&network.inputs[atom]) {
         let (a, b) = (points.low, points.low + points.step * points.steps as f64);
         return (a.min(b), a.max(b));
@@ -148,7 +151,7 @@ fn without_unread(network: &Network) -> (Network, u64) {
         }
     }
     let inputs = network.inputs.len();
-    let mut new = Network { inputs: network.inputs.clone(), ..Network::default() };
+    let mut new = Network { inputs: network.inputs.clone(), bounds: network.bounds.clone(), ..Network::default() };
     let mut number: Vec<u32> = (0..inputs as u32).collect();
     let mut next = inputs as u32;
     let mut unread = 0;
@@ -201,6 +204,7 @@ mod tests {
     fn lines_constants_and_copies_go_and_values_stay() {
         let network = Network {
             inputs: vec![("x".to_owned(), 0), ("x".to_owned(), 1)],
+            bounds: vec![None; 2],
             layers: vec![
                 // A table, one never below zero, one never above, a copy of the first, one that nothing reads.
                 relu(

@@ -8,6 +8,7 @@
 use super::function::{Function, Scalar};
 use super::heads::Wanted;
 use super::rows::{Combiner, Row};
+use super::trees;
 use crate::copier::Copier;
 use crate::options::HeadRule;
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,8 +69,10 @@ impl Activation {
 /// A feed-forward network in normal form.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Network {
-    /// `(head value, column)` of the first atoms.
+    /// `(head value, column)` of the first atoms; of the outputs of tree ensembles [`trees::name`] and the output.
     pub(crate) inputs: Vec<(String, usize)>,
+    /// Per first atom: for outputs of trees, sound bounds.
+    pub(crate) bounds: Vec<Option<(f64, f64)>>,
     /// Look-ups, in an order in which each reads earlier ones only.
     pub(crate) layers: Vec<Activation>,
     /// What is read.
@@ -239,10 +242,23 @@ impl Tracer<'_> {
         let node = self.graph.node(id);
         let constant = |id: &ValueId| matches!(self.known.get(id), Some(Traced::Constant));
         let traced = match &node.op {
+            // What only trees read is encrypted as their codes.
+            TensorOp::Input { .. } if trees::only_read(self.graph, id) => Traced::Constant,
             TensorOp::Input { name } => {
                 let columns = size(&node.ty);
                 self.network.inputs.extend((0..columns).map(|column| (name.clone(), column)));
+                self.network.bounds.resize(self.network.inputs.len(), None);
                 Traced::Affine(self.new_atoms(columns)?)
+            }
+            TensorOp::TreeEnsemble { .. } => {
+                if !self.network.layers.is_empty() {
+                    return Err(Diagnostic::new(Code::VariantUnsupported, "trees behind another encrypted operation"));
+                }
+                let (name, bounds) = (trees::name(self.graph, id), trees::bounds(&node.op));
+                self.network.inputs.extend((0..bounds.len()).map(|output| (name.clone(), output)));
+                let outputs = bounds.len();
+                self.network.bounds.extend(bounds.into_iter().map(Some));
+                Traced::Affine(self.new_atoms(outputs)?)
             }
             TensorOp::Constant { .. } => Traced::Constant,
             _ if node.operands.iter().all(constant) => Traced::Constant,

@@ -10,6 +10,7 @@ use super::diagrams::ill_typed;
 use super::{PassCx, partition_parameters};
 use crate::options::{Options, RegimeRule};
 use tacit_ir::diag::{Code, Diagnostic, Result};
+use tacit_ir::diagram::{Diagram, Node, NoiseProfile};
 use tacit_ir::graph::{Graph, Loc, ValueId};
 use tacit_ir::noise::{self, bootstrap as noise_of};
 use tacit_ir::params::{BootstrapParams, GadgetParams, GlweParams, KEYSWITCH_BASE_LOG, LweParams};
@@ -41,6 +42,8 @@ pub(super) struct Choice {
 #[derive(Debug, Default)]
 pub(super) struct Needs {
     turns: Turns,
+    /// External products of decision diagrams.
+    products: u64,
     selector_bits: u64,
     /// Layers of bootstraps, in the order of the circuit.
     pub(super) layers: Vec<LayerNeeds>,
@@ -82,6 +85,8 @@ pub(super) fn with_parameters(graph: &Graph<Circuit>, choice: &Choice, pass: &'s
             CircuitOp::Params { .. }
             | CircuitOp::BootstrapParams { .. }
             | CircuitOp::Samples { .. }
+            | CircuitOp::Decide { .. }
+            | CircuitOp::SampleExtract { .. }
             | CircuitOp::RotateLookup { .. } => None,
             _ => return new.push(node.op.clone(), operands, None, own.clone()).map_err(|why| ill_typed(&why)),
         };
@@ -186,6 +191,7 @@ pub(super) fn needs(graph: &Graph<Circuit>) -> Needs {
             CircuitOp::Codes { selectors, .. } => {
                 needs.selector_bits += selectors.iter().map(|s| u64::from(s.bits)).sum::<u64>();
             }
+            CircuitOp::Decide { diagram, .. } => needs.products += products(diagram),
             CircuitOp::RotateLookup { .. } => {
                 needs.turns = turns(graph, id).into_iter().chain([needs.turns]).sum();
             }
@@ -199,6 +205,15 @@ pub(super) fn needs(graph: &Graph<Circuit>) -> Needs {
         }
     }
     needs
+}
+
+/// External products of a diagram.
+pub(super) fn products(diagram: &Diagram) -> u64 {
+    let of = |node: &Node| match node {
+        Node::Switch { .. } | Node::Mux { .. } => 1,
+        Node::Table { bits, values: _ } => bits.len() as u64,
+    };
+    diagram.nodes.iter().map(of).sum()
 }
 
 /// The base with the least noise for each number of levels.
@@ -223,7 +238,7 @@ fn shapes(needs: &Needs) -> Vec<(GlweParams, Option<GadgetParams>)> {
     for log2_size in 9..=12 {
         for dimension in (1..=most).filter(|k| (1024..=4096).contains(&(k << log2_size))) {
             let glwe = GlweParams::secure(dimension, 1 << log2_size);
-            if needs.turns == Turns::default() {
+            if needs.turns == Turns::default() && needs.products == 0 {
                 shapes.push((glwe, None));
             } else {
                 let gadgets = best_bases(1..=3, 48, |gadget| noise::external_product(&glwe, &gadget));
@@ -319,7 +334,8 @@ pub(super) fn server_us(choice: &Choice, needs: &Needs, cx: &PassCx<'_>) -> f64 
 pub(super) fn rotations_us(glwe: &GlweParams, selectors: Option<&GadgetParams>, needs: &Needs, cx: &PassCx<'_>) -> f64 {
     let cost = &cx.options.cost_profile;
     selectors.map_or(0.0, |gadget| {
-        f64::from(needs.turns.singles) * cost.rotation_us(glwe, gadget)
+        needs.products as f64 * (cost.external_product_us(glwe, gadget) + 3.0 * cost.form_term_us(glwe))
+            + f64::from(needs.turns.singles) * cost.rotation_us(glwe, gadget)
             + f64::from(needs.turns.blocks) * cost.block_us(glwe, gadget, BLOCK as f64)
             + needs.selector_bits as f64 * cost.prepare_selector_us(glwe, gadget)
     })
@@ -357,6 +373,12 @@ enum Step {
         out: usize,
         most: Turns,
         typical: f64,
+    },
+    /// The outputs of a decision diagram.
+    Diagram {
+        out: usize,
+        profile: NoiseProfile,
+        log2_delta: u32,
     },
     Affine {
         out: usize,
@@ -445,6 +467,12 @@ impl Judge {
                     let widest = ranges.iter().map(|&(low, high)| (high - low) as f64).fold(1.0, f64::max);
                     Step::Rotate { out, most, typical: spread / widest }
                 }
+                (CircuitOp::SampleExtract { .. }, _, Some(diagram)) => match &graph.node(diagram).op {
+                    CircuitOp::Decide { log2_delta, diagram } => {
+                        Step::Diagram { out, profile: diagram.noise_profile(), log2_delta: *log2_delta }
+                    }
+                    _ => continue,
+                },
                 (CircuitOp::Affine { start, weight, .. }, ..) => Step::Affine {
                     out,
                     operands: node.operands.iter().map(|id| id.index()).collect(),
@@ -506,6 +534,15 @@ impl Judge {
                     let taken = 0.5 * f64::from(most.singles) + 0.75 * f64::from(most.blocks);
                     let rounding = slot * slot / 12.0 * (1.0 + taken);
                     judge(At::Elsewhere, rounding, share * typical * 0.5, 1.0, self.sigmas);
+                }
+                Step::Diagram { out, profile, log2_delta } => {
+                    let lowest = selectors.map_or(64, |gadget| 64 - gadget.base_log * gadget.levels);
+                    // A bit's body row may be too coarse for the diagram's steps.
+                    variance[*out] = if profile.reads_bits() && lowest > *log2_delta {
+                        f64::INFINITY
+                    } else {
+                        profile.variance(glwe, selectors, *log2_delta) + noise_of::lwe_rounding(glwe)
+                    };
                 }
                 Step::Affine { out, operands, norm2 } => {
                     variance[*out] = norm2 * operands.iter().map(|at| variance[*at]).fold(0.0, f64::max);

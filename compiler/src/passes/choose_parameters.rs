@@ -216,14 +216,7 @@ fn least_polynomial(demand: &Demand<'_>) -> u32 {
 
 fn products(kind: &Kind<'_>) -> u64 {
     match kind {
-        Kind::Diagram { diagram, .. } => diagram
-            .nodes
-            .iter()
-            .map(|node| match node {
-                Node::Switch { .. } | Node::Mux { .. } => 1,
-                Node::Table { bits, values: _ } => bits.len() as u64,
-            })
-            .sum(),
+        Kind::Diagram { diagram, .. } => choose_network_parameters::products(diagram),
         Kind::Linear { .. } => 0,
     }
 }

@@ -33,17 +33,6 @@ pub(super) fn run(ir: Ir, cx: &mut PassCx<'_>) -> Result<Ir> {
         )
         .help("end the model in ArgMax or TopK of its scores, or compile without --encrypt-head"));
     }
-    if let Some(trees) = graph.values().find(|id| {
-        matches!(graph.node(*id).op, TensorOp::TreeEnsemble { .. })
-            && heads.iter().any(|head| feeds(&graph, *id, *head))
-    }) {
-        return Err(Diagnostic::new(
-            Code::NeedsBootstrapping,
-            "encrypt-head: the scores of trees leave the server as packed sums, which no bootstrap reads",
-        )
-        .at(graph.loc(trees).to_string())
-        .help("compile without --encrypt-head: the client then takes the label of the scores it decrypts"));
-    }
     for name in &shown {
         cx.note(format!("the output `{name}` is left out: scores can be read from it"));
     }
@@ -79,16 +68,6 @@ pub(super) fn run(ir: Ir, cx: &mut PassCx<'_>) -> Result<Ir> {
 fn reads_scores(graph: &Graph<Tensor>, id: ValueId, scores: &[bool]) -> bool {
     let node = graph.node(id);
     is_head(&node.op) && node.operands.iter().any(|operand| scores[operand.index()])
-}
-
-/// Whether a value is computed from another.
-fn feeds(graph: &Graph<Tensor>, from: ValueId, to: ValueId) -> bool {
-    let mut reached = vec![false; graph.len()];
-    reached[from.index()] = true;
-    for id in graph.values() {
-        reached[id.index()] |= graph.node(id).operands.iter().any(|operand| reached[operand.index()]);
-    }
-    reached[to.index()]
 }
 
 /// The axis along which only the order of an operation's operand matters.

@@ -83,9 +83,33 @@ impl Places {
                 parents[other] = first;
             }
             limit[first] = limit[first].min(room * FILL / widest);
+            // A diagram's integers are within half the torus on their own.
+            for operand in node.operands.iter().filter(|id| matches!(graph.node(**id).op, QuantOp::Trees { .. })) {
+                if let QuantType::Ints(own) = &graph.node(*operand).ty {
+                    let largest = own.iter().map(|&(low, high)| low.abs().max(high.abs()) as f64).fold(1.0, f64::max);
+                    limit[first] = limit[first].min(0.5 * FILL / largest);
+                }
+            }
         }
-        let unit = (0..count).map(|at| limit[root(&mut parents, at)]).collect();
+        let mut unit: Vec<f64> = (0..count).map(|at| limit[root(&mut parents, at)]).collect();
+        // Diagrams have a power of two for 1, and so has what is added with them.
+        for id in graph.values().filter(|id| matches!(graph.node(*id).op, QuantOp::Trees { .. })) {
+            let class = root(&mut parents, id.index());
+            if limit[class].is_infinite() {
+                continue;
+            }
+            let own = limit[class].log2().floor().exp2();
+            for at in (0..count).filter(|at| root(&mut parents, *at) == class) {
+                unit[at] = own;
+            }
+        }
         Places { unit, small, taken_in: BTreeMap::new(), samples: BTreeMap::new() }
+    }
+
+    /// log2 of what is 1 for trees that a sum reads; `None` for those that leave the server.
+    pub(super) fn log2_delta(&self, id: ValueId) -> Option<u32> {
+        let unit = self.unit[id.index()];
+        unit.is_finite().then(|| (64.0 + unit.log2()).clamp(1.0, 62.0) as u32)
     }
 
     fn sample(&mut self, new: &mut Graph<Circuit>, codes: ValueId, unit: f64, small: bool) -> Result<ValueId> {

@@ -8,11 +8,11 @@
 //! Linear maps: weights become integers of [`WEIGHT_BITS`] bits per output.
 
 use super::{Ir, PassCx, PassInfo, StageName, diagrams::ill_typed};
-use crate::network;
+use crate::network::{self, trees::bounds};
 use crate::options::Encoding;
 use std::collections::{BTreeMap, BTreeSet};
 use tacit_ir::diag::{Code, Diagnostic, Result};
-use tacit_ir::diagram::{Builder, Diagram, Form, Node};
+use tacit_ir::diagram::{Atom, Builder, Diagram, Form, Node};
 use tacit_ir::graph::{Graph, Loc, ValueId};
 use tacit_ir::stage::quant::{CodedFeature, Missing, Quant, QuantOp};
 use tacit_ir::stage::tensor::{Aggregate, Mode, Tensor, TensorOp};
@@ -36,7 +36,7 @@ pub(super) fn run(ir: Ir, cx: &mut PassCx<'_>) -> Result<Ir> {
         cx.count("affine tables removed", removed.affine);
         cx.count("repeated tables shared", removed.repeated);
         cx.count("unread tables removed", removed.unread);
-        return network::quantize::quantize(graph.name(), &network, &trace, cx).map(Ir::Quant);
+        return network::quantize::quantize(&graph, &network, &trace, cx).map(Ir::Quant);
     }
     let mut quant = Graph::<Quant>::new(graph.name());
     let mut map: BTreeMap<ValueId, ValueId> = BTreeMap::new();
@@ -151,6 +151,31 @@ fn test(mode: Mode, threshold: f64, sets: &[Vec<f64>], single: bool, missing_tru
 }
 
 fn trees(graph: &Graph<Tensor>, id: ValueId, quant: &mut Graph<Quant>, cx: &mut PassCx<'_>) -> Result<ValueId> {
+    let Sums { value, step, offset, exact } = tree_sums(graph, id, quant, cx, false)?;
+    if exact {
+        cx.count("outputs that decode exactly", offset.len() as u64);
+    }
+    let op = QuantOp::Dequantize { step, offset, exact };
+    quant.push(op, vec![value], None, graph.loc(id).clone()).map_err(|why| ill_typed(&why))
+}
+
+/// The outputs of a tree ensemble as integers: `real = offset + step * integer`.
+pub(crate) struct Sums {
+    pub(crate) value: ValueId,
+    pub(crate) step: Vec<f64>,
+    pub(crate) offset: Vec<f64>,
+    /// Whether nothing was rounded.
+    exact: bool,
+}
+
+/// Lowers a tree ensemble; `around_zero` puts the middle of each output's interval there.
+pub(crate) fn tree_sums(
+    graph: &Graph<Tensor>,
+    id: ValueId,
+    quant: &mut Graph<Quant>,
+    cx: &mut PassCx<'_>,
+    around_zero: bool,
+) -> Result<Sums> {
     let TensorOp::TreeEnsemble {
         targets,
         aggregate,
@@ -181,7 +206,8 @@ fn trees(graph: &Graph<Tensor>, id: ValueId, quant: &mut Graph<Quant>, cx: &mut 
         .collect();
     let encoder = Encoder::new(feature, &tests, !missing_true.is_empty(), &value, cx)?;
 
-    let scale = LeafScale::new(roots, mode, on_true, on_false, leaf_target, leaf_weight, *targets, *aggregate, cx);
+    let spans: Vec<f64> = bounds(&graph.node(id).op).iter().map(|(low, high)| high - low).collect();
+    let scale = LeafScale::new(roots.len(), &spans, leaf_weight, *aggregate, cx);
     let mut builder = Builder::default();
     let mut forms: Vec<Option<Form>> = vec![None; mode.len()];
     // Children come after parents in the normal form.
@@ -199,18 +225,22 @@ fn trees(graph: &Graph<Tensor>, id: ValueId, quant: &mut Graph<Quant>, cx: &mut 
         root.add(&forms[tree].clone().unwrap_or_default(), 1);
     }
     let slots = *targets as u32;
-    let offset = (0..*targets).map(|slot| base.get(slot).copied().unwrap_or(0.0)).collect();
-    let diagram: Diagram = builder.finish(slots, root);
+    let mut offset: Vec<f64> = (0..*targets).map(|slot| base.get(slot).copied().unwrap_or(0.0)).collect();
+    let mut diagram: Diagram = builder.finish(slots, root);
+    if around_zero {
+        for (slot, (low, high)) in diagram.ranges().into_iter().enumerate() {
+            let middle = low + (high - low) / 2;
+            diagram.root.add_atom(Atom::One, slot as u32, -middle);
+            offset[slot] += scale.step[slot] * middle as f64;
+        }
+    }
     cx.count("trees", roots.len() as u64);
     cx.count("tests", diagram.nodes.len() as u64);
-    if scale.exact {
-        cx.count("outputs that decode exactly", *targets as u64);
-    }
     let loc = graph.loc(id);
     let mut push = |op, operands| quant.push(op, operands, None, loc.clone()).map_err(|why| ill_typed(&why));
     let codes = push(QuantOp::Codes { value, single: *single, features: encoder.features.into() }, vec![])?;
-    let sums = push(QuantOp::Trees { diagram }, vec![codes])?;
-    push(QuantOp::Dequantize { step: scale.step, offset, exact: scale.exact }, vec![sums])
+    let value = push(QuantOp::Trees { diagram }, vec![codes])?;
+    Ok(Sums { value, step: scale.step, offset, exact: scale.exact })
 }
 
 /// How columns become codes, and tests become switches over codes.
@@ -335,47 +365,16 @@ struct LeafScale {
 }
 
 impl LeafScale {
-    #[allow(clippy::too_many_arguments, reason = "the fields of one operation")]
-    fn new(
-        roots: &[usize],
-        mode: &[Mode],
-        on_true: &[usize],
-        on_false: &[usize],
-        leaf_target: &[usize],
-        leaf_weight: &[f64],
-        targets: usize,
-        aggregate: Aggregate,
-        cx: &PassCx<'_>,
-    ) -> Self {
-        let factor = if aggregate == Aggregate::Average { 1.0 / roots.len().max(1) as f64 } else { 1.0 };
-        // Trees follow each other in the normal form, so a tree is the nodes from its root to the next.
-        let mut spans = vec![0.0f64; targets];
-        for (position, &root) in roots.iter().enumerate() {
-            let end = roots.get(position + 1).copied().filter(|&next| next > root).unwrap_or(mode.len());
-            let mut low = vec![f64::INFINITY; targets];
-            let mut high = vec![f64::NEG_INFINITY; targets];
-            for n in (root..end).filter(|&n| mode[n] == Mode::Leaf) {
-                let mut own = BTreeMap::new();
-                for at in on_true[n]..on_false[n] {
-                    *own.entry(leaf_target[at]).or_insert(0.0) += leaf_weight[at] * factor;
-                }
-                for target in 0..targets {
-                    let weight = own.get(&target).copied().unwrap_or(0.0);
-                    low[target] = low[target].min(weight);
-                    high[target] = high[target].max(weight);
-                }
-            }
-            for target in 0..targets {
-                spans[target] += (high[target] - low[target]).max(0.0);
-            }
-        }
+    /// Of an ensemble of so many trees whose outputs have these spans.
+    fn new(trees: usize, spans: &[f64], leaf_weight: &[f64], aggregate: Aggregate, cx: &PassCx<'_>) -> Self {
+        let factor = if aggregate == Aggregate::Average { 1.0 / trees.max(1) as f64 } else { 1.0 };
         let widest = spans.iter().copied().fold(0.0, f64::max);
         let precision = f64::from(cx.options.precision_bits);
         if let Some(unit) = common_unit(leaf_weight.iter().map(|w| w * factor), widest, precision.exp2()) {
-            return LeafScale { step: vec![unit; targets], factor, exact: true };
+            return LeafScale { step: vec![unit; spans.len()], factor, exact: true };
         }
         // Rounding errs by half a step a tree; together they stay below 2^-precision/8 of the span.
-        let steps = (precision + 2.0).exp2() * roots.len().max(1) as f64;
+        let steps = (precision + 2.0).exp2() * trees.max(1) as f64;
         let step = spans.iter().map(|&span| if span > 0.0 { span / steps } else { 1.0 });
         LeafScale { step: step.collect(), factor, exact: false }
     }

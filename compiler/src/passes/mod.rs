@@ -17,7 +17,7 @@ mod fuse_linear;
 mod fuse_switches;
 mod lower_network;
 mod lower_to_circuit;
-mod lower_to_quant;
+pub(crate) mod lower_to_quant;
 mod merge_siblings;
 mod merge_switches;
 mod partition_parameters;

@@ -214,26 +214,46 @@ fn level_units(graph: &Graph<Circuit>, values: &[ValueId]) -> Result<Graph<Circu
         CircuitOp::Samples { unit, .. } | CircuitOp::RotateLookup { unit, .. } | CircuitOp::Bootstrap { unit, .. } => {
             *unit
         }
+        CircuitOp::SampleExtract { log2_delta } => (f64::from(*log2_delta) - 64.0).exp2(),
         _ => f64::INFINITY,
     };
     let least = class.iter().map(unit_of).fold(f64::INFINITY, f64::min);
     with_units(graph, &class, |_| least)
 }
 
-/// The graph with other units of the values of a class.
+/// The graph with other units of the values of a class; with a diagram among them, the next powers of two below.
 fn with_units(
     graph: &Graph<Circuit>,
     class: &BTreeSet<ValueId>,
     change: impl Fn(f64) -> f64,
 ) -> Result<Graph<Circuit>> {
+    let diagrams: BTreeSet<ValueId> = class
+        .iter()
+        .map(|id| graph.node(*id))
+        .filter(|node| matches!(node.op, CircuitOp::SampleExtract { .. }))
+        .flat_map(|node| node.operands.first().copied())
+        .collect();
+    let change = |unit: f64| {
+        let unit = change(unit);
+        if diagrams.is_empty() { unit } else { unit.log2().floor().exp2() }
+    };
     graph.rewrite(|new, id, node, operands, loc| {
         let mut op = node.op.clone();
-        if let CircuitOp::Samples { unit, .. }
-        | CircuitOp::RotateLookup { unit, .. }
-        | CircuitOp::Bootstrap { unit, .. } = &mut op
-            && class.contains(&id)
-        {
-            *unit = change(*unit);
+        match &mut op {
+            CircuitOp::Samples { unit, .. }
+            | CircuitOp::RotateLookup { unit, .. }
+            | CircuitOp::Bootstrap { unit, .. }
+                if class.contains(&id) =>
+            {
+                *unit = change(*unit);
+            }
+            CircuitOp::SampleExtract { log2_delta } | CircuitOp::Decide { log2_delta, .. }
+                if class.contains(&id) || diagrams.contains(&id) =>
+            {
+                let unit = change((f64::from(*log2_delta) - 64.0).exp2());
+                *log2_delta = (64.0 + unit.log2()).max(1.0) as u32;
+            }
+            _ => {}
         }
         new.push(op, operands, None, loc.clone()).map_err(|why| ill_typed(&why))
     })

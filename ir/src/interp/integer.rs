@@ -149,6 +149,7 @@ pub fn evaluate_circuit(graph: &Graph<Circuit>, row: &Row) -> Result<Row, String
             (CircuitOp::Samples { .. }, Value::Codes(codes)) => {
                 Value::Ints(codes.iter().map(|&code| i64::from(code)).collect())
             }
+            (CircuitOp::SampleExtract { .. }, Value::Ints(ints)) => Value::Ints(ints.clone()),
             (CircuitOp::Affine { start, column, weight, spread: _, exact: _ }, _) => {
                 affine(node.operands.iter().map(|id| &values[id.index()]), start, column, weight)
             }
@@ -168,6 +169,7 @@ pub fn evaluate_circuit(graph: &Graph<Circuit>, row: &Row) -> Result<Row, String
                 CircuitOp::Decide { .. }
                 | CircuitOp::Polymul { .. }
                 | CircuitOp::Samples { .. }
+                | CircuitOp::SampleExtract { .. }
                 | CircuitOp::Bootstrap { .. },
                 _,
             ) => {

@@ -43,11 +43,11 @@ fn check_partition(params: &BootstrapParams) -> Result<()> {
     Ok(())
 }
 
-/// Checks every index of a network.
+/// Checks every index of a network that reads these shared slots.
 ///
 /// # Errors
 /// [`Code::NotConformant`].
-pub(super) fn check(network: &Network, layout: &Layout) -> Result<()> {
+pub(super) fn check(network: &Network, layout: &Layout, written: &[bool]) -> Result<()> {
     let n = layout.glwe.polynomial_size;
     let mut lengths: Vec<usize> = Vec::with_capacity(network.layers.len());
     let small = network.small();
@@ -66,6 +66,11 @@ pub(super) fn check(network: &Network, layout: &Layout) -> Result<()> {
                 let used = count.div_ceil(size.max(1));
                 if size == 0 || first.checked_add(used).is_none_or(|end| end > inputs) {
                     return wrong("samples of inputs out of range");
+                }
+            }
+            Layer::SampleExtract { slot, count } => {
+                if written.get(*slot as usize) != Some(&true) || *count > n {
+                    return wrong("coefficients of a slot that is never written, or more than there are");
                 }
             }
             Layer::Rotate { tables, table, rotations } => {
@@ -173,12 +178,22 @@ impl Messages {
 /// Noise draws: given a standard deviation as a fraction of the torus, a torus value.
 pub type Draw<'a> = dyn FnMut(f64) -> f64 + 'a;
 
+/// Shared slots of a plan that a network reads.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shared<'a> {
+    /// The value of each slot.
+    pub values: &'a [Vec<u64>],
+    /// The variance that each is predicted to have; empty for none.
+    pub variances: &'a [f64],
+}
+
 /// Every vector of a checked network on one row, on the 32-bit torus; with `draw` each ciphertext has the noise that its
 /// operation is predicted to have.
 pub fn vectors(
     network: &Network,
     layout: &Layout,
     inputs: &Inputs<'_>,
+    shared: &Shared<'_>,
     mut draw: Option<&mut Draw<'_>>,
 ) -> Vec<Vec<u32>> {
     let glwe = &layout.glwe;
@@ -198,6 +213,11 @@ pub fn vectors(
                 };
                 let at = |e: u32| (source[(first + e / size) as usize][(e % size) as usize] >> 32) as u32;
                 (0..*count).map(|e| noisy(at(e), variance)).collect()
+            }
+            Layer::SampleExtract { slot, count } => {
+                let at = *slot as usize;
+                let variance = shared.variances.get(at).copied().unwrap_or(0.0) + noise_of::lwe_rounding(glwe);
+                shared.values[at].iter().take(*count as usize).map(|x| noisy((x >> 32) as u32, variance)).collect()
             }
             Layer::Rotate { tables, table, rotations } => {
                 let element = |(&table, own): (&u32, &Vec<(u32, u32)>)| {
@@ -257,8 +277,14 @@ fn read(table: &[u32], slot: u32, n: u32) -> u32 {
 }
 
 /// The results of a checked network on one row, on the 64-bit torus.
-pub fn evaluate(network: &Network, layout: &Layout, inputs: &Inputs<'_>, draw: Option<&mut Draw<'_>>) -> Vec<Vec<u64>> {
-    let values = vectors(network, layout, inputs, draw);
+pub fn evaluate(
+    network: &Network,
+    layout: &Layout,
+    inputs: &Inputs<'_>,
+    shared: &Shared<'_>,
+    draw: Option<&mut Draw<'_>>,
+) -> Vec<Vec<u64>> {
+    let values = vectors(network, layout, inputs, shared, draw);
     let wide = |at: &u32| values[*at as usize].iter().map(|&value| u64::from(value) << 32).collect();
     network.results.iter().map(wide).collect()
 }

@@ -2,6 +2,7 @@
 
 use super::network::{Draw, Inputs};
 use crate::diag::{Code, Diagnostic, Result};
+use crate::noise;
 use crate::params::GadgetParams;
 use crate::plan::{Form, Layout, Plan, Slot, Step};
 use std::collections::BTreeSet;
@@ -145,7 +146,7 @@ pub fn check(plan: &Plan, layout: &Layout) -> Result<()> {
         None if !plan.network.blocks.is_empty() && !plan.phases.is_empty() => {
             wrong("blocks of selectors beside decision diagrams")
         }
-        None => super::network::check(&plan.network, layout),
+        None => super::network::check(&plan.network, layout, &shared_written),
     }
 }
 
@@ -276,5 +277,7 @@ pub fn simulate(
     }
     let results = plan.results.iter().zip(&layout.result_slots);
     let glwe = results.map(|(&slot, &slots)| shared[slot as usize][..slots as usize].to_vec());
-    Ok(glwe.chain(super::network::evaluate(&plan.network, layout, inputs, draw)).collect())
+    let variances = if draw.is_some() && plan.network.reads_slots() { noise::slots(plan, layout) } else { Vec::new() };
+    let slots = super::network::Shared { values: &shared, variances: &variances };
+    Ok(glwe.chain(super::network::evaluate(&plan.network, layout, inputs, &slots, draw)).collect())
 }

@@ -19,6 +19,13 @@ const MAX_SOURCES: usize = 512;
 /// A sound bound, over all inputs, of the variance of each result of a plan that
 /// [`check`](crate::interp::plan::check) accepts, the rounding of the result included.
 pub fn bound(plan: &Plan, layout: &Layout) -> Vec<f64> {
+    let slots = slots(plan, layout);
+    let rounding = result_rounding(&layout.glwe, layout.result_bits);
+    plan.results.iter().map(|slot| slots[*slot as usize] + rounding).collect()
+}
+
+/// The same of each shared slot when the plan has run, without rounding.
+pub fn slots(plan: &Plan, layout: &Layout) -> Vec<f64> {
     let mut analysis = Analysis::new(plan, layout);
     for phase in &plan.phases {
         for task in &phase.tasks {
@@ -29,8 +36,7 @@ pub fn bound(plan: &Plan, layout: &Layout) -> Vec<f64> {
             }
         }
     }
-    let rounding = result_rounding(&layout.glwe, layout.result_bits);
-    plan.results.iter().map(|slot| analysis.shared[*slot as usize].total + rounding).collect()
+    analysis.shared.iter().map(|slot| slot.total).collect()
 }
 
 #[derive(Clone, Debug)]

@@ -127,6 +127,11 @@ define_ops! {
             /// Under the small key, where bootstraps need no keyswitch; else under the flattened GLWE key.
             small: bool,
         },
+        /// The outputs of a decision diagram as LWE ciphertexts under the flattened GLWE key.
+        SampleExtract = "sample_extract" {
+            /// That of the diagram.
+            log2_delta: u32,
+        },
         /// Integer combinations of the elements of all operands, numbered through; a sparse matrix by rows.
         Affine = "affine" {
             /// First entry of each row, and the number of entries.
@@ -408,6 +413,10 @@ impl Stage for Circuit {
             (CircuitOp::Samples { unit, small }, [CircuitType::Codes { largest, .. }, rest @ ..]) => {
                 network::samples(*unit, *small, largest, rest)
             }
+            (
+                CircuitOp::SampleExtract { log2_delta },
+                [CircuitType::Glwe { ranges: Some(ranges), noise, slots: _ }, rest @ ..],
+            ) => network::sample_extract(*log2_delta, ranges, *noise, rest),
             (CircuitOp::Affine { start, column, weight, spread: _, exact: _ }, operands) => {
                 network::affine(start, column, weight, operands)
             }
@@ -443,6 +452,7 @@ impl Stage for Circuit {
                 | CircuitOp::BootstrapParams { .. }
                 | CircuitOp::Samples { .. }
                 | CircuitOp::Bootstrap { .. }
+                | CircuitOp::SampleExtract { .. }
                 | CircuitOp::Extract { .. },
                 _,
             ) => Err("operands of the wrong number or type".to_owned()),

@@ -18,7 +18,7 @@ use tacit_torus::ABox;
 use tacit_torus::exact;
 use tacit_torus::fft::FftScratch;
 
-type Buffer = ABox<[u64]>;
+pub(crate) type Buffer = ABox<[u64]>;
 
 /// The result ciphertexts of a row.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,7 +79,7 @@ fn give<T>(pool: &Mutex<Vec<T>>, value: T) {
     pool.lock().unwrap_or_else(PoisonError::into_inner).push(value);
 }
 
-fn read(slot: &RwLock<Buffer>) -> RwLockReadGuard<'_, Buffer> {
+pub(crate) fn read(slot: &RwLock<Buffer>) -> RwLockReadGuard<'_, Buffer> {
     slot.read().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -128,8 +128,9 @@ impl Circuit {
             |space| give(&self.workspaces.threads, space),
         );
         let results = self.plan.results.iter().map(|slot| read(&shared[*slot as usize]).clone()).collect();
+        let lwe = self.network(row, &shared, key);
         give(&self.workspaces.shared, shared);
-        Ok(Ciphertexts { glwe: results, lwe: self.network(row, key)? })
+        Ok(Ciphertexts { glwe: results, lwe: lwe? })
     }
 
     /// Multiplies `value` by `X^-shift` for each `(selector, shift)` whose selector's bit is 1.

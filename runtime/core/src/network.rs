@@ -2,10 +2,11 @@
 
 use crate::bootstrap::{EvaluationKey, batch_size, sample_extract};
 use crate::circuit::Circuit;
-use crate::evaluate::TurnedTable;
+use crate::evaluate::{Buffer, TurnedTable, read};
 use crate::prepare::PreparedRow;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
+use std::sync::RwLock;
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::plan::Layer;
 
@@ -22,7 +23,12 @@ impl Circuit {
     }
 
     /// The results of the plan's network.
-    pub(crate) fn network(&self, row: &PreparedRow, key: Option<&EvaluationKey>) -> Result<Vec<Vec<u32>>> {
+    pub(crate) fn network(
+        &self,
+        row: &PreparedRow,
+        shared: &[RwLock<Buffer>],
+        key: Option<&EvaluationKey>,
+    ) -> Result<Vec<Vec<u32>>> {
         if key.is_some_and(|key| !key.is_for(self.layout(), self.digest())) {
             return Err(Diagnostic::new(Code::OtherCircuit, "the evaluation key belongs to another circuit")
                 .help("use the key that was made with this artifact, or make one with `tacit keygen`"));
@@ -31,6 +37,7 @@ impl Circuit {
         for layer in &self.plan.network.layers {
             let made = match layer {
                 Layer::Samples { small, first, count } => self.samples(row, *small, *first, *count),
+                Layer::SampleExtract { slot, count } => self.sample_extract(&read(&shared[*slot as usize]), *count),
                 Layer::Rotate { tables, table, rotations } => self.rotate(row, tables, table, rotations),
                 Layer::Affine { operands, start, column, weight, constant } => {
                     let operands: Vec<&Vector> = operands.iter().map(|at| &vectors[*at as usize]).collect();
@@ -74,6 +81,16 @@ impl Circuit {
         words.par_chunks_exact_mut(width).enumerate().for_each(|(element, out)| {
             sample_extract(&inputs[first as usize + element / size], size, element % size, out);
         });
+        Vector { width, words }
+    }
+
+    fn sample_extract(&self, slot: &[u64], count: u32) -> Vector {
+        let n = self.layout().glwe.polynomial_size as usize;
+        let width = self.layout().glwe.lwe_dimension() as usize + 1;
+        let mut words = vec![0u32; count as usize * width];
+        for (at, out) in words.chunks_exact_mut(width).enumerate() {
+            sample_extract(slot, n, at, out);
+        }
         Vector { width, words }
     }
 

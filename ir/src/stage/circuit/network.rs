@@ -124,6 +124,23 @@ pub(super) fn samples(unit: f64, small: bool, largest: &[u32], rest: &[&CircuitT
     })
 }
 
+pub(super) fn sample_extract(
+    log2_delta: u32,
+    ranges: &[(i64, i64)],
+    noise: Option<Log2Std>,
+    rest: &[&CircuitType],
+) -> Result<CircuitType, String> {
+    let log2_unit = Log2Std(f64::from(log2_delta) - 64.0);
+    let noise = match (noise, rest) {
+        (_, []) => None,
+        (noise, [CircuitType::Params(glwe, _)]) => {
+            noise.map(|noise| log2_std((2.0 * noise.0).exp2() + noise_of::lwe_rounding(glwe)))
+        }
+        _ => return Err("the second operand of `sample_extract` is a `params`".to_owned()),
+    };
+    Ok(CircuitType::Lwe { ranges: ranges.to_vec(), log2_unit, small: false, noise })
+}
+
 /// The largest sum of squares of a row's weights.
 pub fn largest_norm2(start: &[u32], weight: &[i64]) -> f64 {
     let row = |pair: &[u32]| weight[pair[0] as usize..pair[1] as usize].iter().map(|&w| (w as f64).powi(2)).sum();
