@@ -6,7 +6,9 @@ S3 is moto's; the containers are real. Every result is compared, byte for byte, 
 import importlib.util
 import json
 import os
+import shutil
 import tarfile
+import time
 import warnings
 
 from common import REGION, ROOT, STATIC_TACIT, WORK, Circuit, check, moto, run, tacit
@@ -29,6 +31,30 @@ def image(bundle):
     return run("docker", "load", "--input", bundle / "image.tar").split("Loaded image: ")[1]
 
 
+def stopped(train_image):
+    """A job that is stopped, as StopTrainingJob does it: the compiler is the container's first process."""
+    job = HOME / "stopped"
+    shutil.rmtree(job, ignore_errors=True)
+    example = ROOT / "examples" / "digits_cnn"
+    for channel, file in {"model": "model.onnx", "calibration": "calibration.npy"}.items():
+        (job / "input/data" / channel).mkdir(parents=True)
+        shutil.copy(example / file, job / "input/data" / channel)
+    container = run("docker", "run", "--detach", "--volume", f"{job}:/opt/ml", train_image, "train")
+    try:
+        time.sleep(2)
+        start = time.monotonic()
+        run("docker", "stop", "--time", "30", container)
+        seconds = time.monotonic() - start
+        code = run("docker", "inspect", "--format", "{{.State.ExitCode}}", container)
+        failure = job / "output/failure"
+        reason = failure.read_text() if failure.exists() else ""
+        left = sorted(str(path.relative_to(job)) for path in job.rglob("*") if path.is_file() and "input" not in path.parts)
+        check(code == "1" and "E0715" in reason and left == ["output/failure"],
+              f"a training job that is stopped ends in {seconds:.2f} s with exit code {code}, leaves {left}: {reason}")
+    finally:
+        run("docker", "rm", "--force", container)
+
+
 def main():
     """All of it."""
     prepare()
@@ -42,6 +68,7 @@ def main():
     train = WORK / "training"
     tacit("bundle", "--target", "training", "-o", train, "--server-binary", STATIC_TACIT, "--force")
     train_image, server_image = image(train), image(circuit.bundle("sagemaker", "--mode", "realtime", name="sdk"))
+    stopped(train_image)
     with moto(PORT) as url:
         # Containers do not see S3: the SDK moves everything.
         session = LocalSession(boto_session=boto3.Session(region_name=REGION), s3_endpoint_url=url)

@@ -157,8 +157,13 @@ def trial(work, name, start):
             return json.loads((work / "y.job/job.json").read_text())["uploads"]
 
         def parts(location, upload):
-            found = s3.list_parts(Bucket="bucket", Key=location.removeprefix("s3://bucket/"), UploadId=upload)
-            return [(part["PartNumber"], part["Size"]) for part in found.get("Parts", [])]
+            found = s3.list_parts(Bucket="bucket", Key=location.removeprefix("s3://bucket/"), UploadId=upload).get("Parts", [])
+            # s3s-fs lists parts without the ETags that are needed to end an upload: they have to be sent again, under the same id.
+            tagged.append(all("ETag" in part for part in found))
+            return [(part["PartNumber"], part["Size"]) for part in found]
+
+        tagged = []
+        again = [PART] if name == "s3s-fs" else []
 
         # The key is cut off in its second part; then the query in its last but one.
         cut = 3_000_000
@@ -169,13 +174,17 @@ def trial(work, name, start):
         check(parts(location, upload) == [(1, PART)], f"{name}: boto3 lists the first part under the job file's upload id")
         status, why = invoke(("/requests/*partNumber=3&", cut))
         check(status == 1 and "E0710" in why, f"{name}: the next run breaks in the query: {why}")
-        check(sent("keys", 1) == [] and sent("keys", 2) == [key - PART], f"{name}: of the key only the part that was missing travelled")
+        check(sent("keys", 1) == again and sent("keys", 2) == [key - PART],
+              f"{name}: of the key {'all parts' if again else 'only the part that was missing'} travelled")
         [(location, upload)] = uploads().items()
-        check(parts(location, upload) == [(1, key), (2, PART)], f"{name}: boto3 lists the copied key and the query's first part")
+        found = parts(location, upload)
+        check(sorted(found) == [(1, key), (2, PART)], f"{name}: boto3 lists the copied key and the query's first part: {found}")
         status, why = invoke()
         check(status == 0 and (work / "y").read_bytes() == expected, f"{name}: the third run ends with tacit run's bytes {why}")
         travelled = sum(count for _, count in proxy.seen)
-        check(sent("requests", 2) == [] and section - PART <= travelled < section - PART + 10_000,
+        check(tagged == [not again] * 2, f"{name}: parts are listed {'without' if again else 'with'} their ETags")
+        least = section - PART + sum(again)
+        check(sent("requests", 2) == again and least <= travelled < least + 10_000,
               f"{name}: {travelled} bytes travelled, of {key + section} that the request has")
         check(not (work / "y.job").exists(), f"{name}: the job's folder is gone")
         left = [one["Key"] for one in s3.list_objects_v2(Bucket="bucket").get("Contents", [])]
@@ -194,16 +203,18 @@ def trial(work, name, start):
         upload = given_up[0].split("uploadId=")[1]
         request = given_up[0].split("?")[0].removeprefix("DELETE /bucket/")
         try:
-            s3.list_parts(Bucket="bucket", Key=request, UploadId=upload)
-            check(False, f"{name}: S3 has forgotten the upload")
+            # s3s-fs lists nothing where S3 says that there is no such upload.
+            forgotten = "Parts" not in s3.list_parts(Bucket="bucket", Key=request, UploadId=upload)
         except s3.exceptions.ClientError as error:
-            check(error.response["Error"]["Code"] == "NoSuchUpload", f"{name}: S3 has forgotten the upload: {error}")
+            forgotten = error.response["Error"]["Code"] == "NoSuchUpload"
+        check(forgotten, f"{name}: S3 has forgotten the upload")
 
         # Names and credentials.
-        status, why = invoke(bucket="another")
-        check(status == 1 and "E0711" in why and "NoSuchBucket" in why and "--bucket" in why, f"{name}: no such bucket: {why}")
-        if name != "moto":
-            # moto's checks of signatures and permissions are tried in gateway.py.
+        if name == "moto":
+            # s3s-fs makes buckets as they are named; moto's checks of signatures and permissions are tried in gateway.py.
+            status, why = invoke(bucket="another")
+            check(status == 1 and "E0711" in why and "NoSuchBucket" in why and "--bucket" in why, f"{name}: no such bucket: {why}")
+        else:
             for environment, code in [({"AWS_SECRET_ACCESS_KEY": "wrong"}, "SignatureDoesNotMatch"),
                                       ({"AWS_ACCESS_KEY_ID": "AKIAUNKNOWN"}, "")]:
                 status, why = invoke(**environment)
@@ -225,7 +236,7 @@ def main(work):
     tacit(work, "keygen", "c.tacit", "-o", "keys", "--force")
     tacit(work, "encrypt", "c.tacit", "--key", "keys/client.key", "--input", "x.csv", "-o", "query")
     tacit(work, "run", "m.tacit", "--query", "query", "--evaluation-key", "keys/evaluation.key", "-o", "result")
-    for name, start in {"moto": moto, "s3s-fs": s3s_fs}.items():
+    for name, start in {"s3s-fs": s3s_fs, "moto": moto}.items():
         trial(work, name, start)
 
 

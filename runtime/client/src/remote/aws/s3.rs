@@ -66,13 +66,14 @@ struct Part {
 struct ListedPart {
     #[serde(rename = "PartNumber")]
     number: usize,
-    #[serde(rename = "ETag")]
+    #[serde(rename = "ETag", default)]
     etag: String,
     #[serde(rename = "Size")]
     size: u64,
 }
 
-/// Parts of an upload that arrived. A list that S3 cuts, after 1000, lacks the last ones, which then are sent again.
+/// Parts of an upload that arrived. A list that S3 cuts, after 1000, lacks the last ones, and some stores leave out the ETags that
+/// are needed to end an upload: such parts are sent again.
 #[derive(Default, Deserialize)]
 struct Arrived {
     #[serde(rename = "Part", default)]
@@ -149,7 +150,8 @@ impl S3 {
             let reply = self.call(&Ask { method: Method::GET, location, query, headers: vec![], body: &[] })?;
             if reply.is_ok() && error(&reply).is_none() {
                 let Arrived { parts } = xml(&reply, location)?;
-                return Ok((id, parts.into_iter().map(|part| (part.number, part)).collect()));
+                let usable = parts.into_iter().filter(|part| !part.etag.is_empty());
+                return Ok((id, usable.map(|part| (part.number, part)).collect()));
             }
             let code = error(&reply).unwrap_or_default().code;
             if TRANSIENT.contains(&reply.status) || WHO.contains(&code.as_str()) {
