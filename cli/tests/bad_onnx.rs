@@ -580,3 +580,83 @@ fn explanations_tell_encrypted_parts_of_a_node_from_clear_ones() {
     assert_eq!(convolutions.len(), 2, "{lines:?}");
     assert!(convolutions.iter().all(|line| line.how.starts_with("encrypted")), "{convolutions:?}");
 }
+
+/// Constants that no trained model has, wherever they are, and functions that have no value on the calibration rows.
+#[test]
+fn what_is_not_finite_is_found_wherever_it_is() {
+    let fast = Options { input_bits: Some(3), weight_bits: Some(3), noise_share: Some(0.3), ..Options::default() };
+    let third = |op: &'static str, constants: Vec<TensorProto>| {
+        edited(move |g| {
+            let inputs = std::iter::once("h").chain(constants.iter().map(|own| own.name.as_str()));
+            let inputs: Vec<&str> = inputs.collect();
+            g.node[2] = node(op, "odd", &inputs, &["o"]);
+            g.node.insert(3, node("Relu", "relu", &["o"], &["r"]));
+            g.initializer.extend(constants);
+        })
+    };
+    let one = |value: f32| vec![floats("c", &[3], &[1.0, value, 1.0])];
+    let norm = |mean: f32, variance: f32| {
+        let named = |name: &str, value: f32| floats(name, &[3], &[value; 3]);
+        vec![named("s", 1.0), named("offset", 0.0), named("mean", mean), named("variance", variance)]
+    };
+    let weight = (Code::WeightNotFinite, "a weight is not finite", "train or export it again");
+    let number = (Code::WeightNotFinite, "is NaN", "train or export it again");
+    let function = (Code::OptionInvalid, "is NaN, which has no range to quantize", "leaves its domain");
+    for (what, model, (code, message, help)) in [
+        ("a NaN added", third("Add", one(f32::NAN)), weight),
+        ("an infinity subtracted", third("Sub", one(f32::INFINITY)), weight),
+        ("a NaN factor", third("Mul", one(f32::NAN)), weight),
+        ("a divisor of zero", third("Div", one(0.0)), weight),
+        ("a NaN slope", third("PRelu", one(f32::NAN)), weight),
+        ("a NaN mean", third("BatchNormalization", norm(f32::NAN, 1.0)), number),
+        ("a negative variance", third("BatchNormalization", norm(0.0, -1.0)), number),
+        ("logarithms of negative numbers", third("Log", vec![]), function),
+        ("roots of negative numbers", third("Sqrt", vec![]), function),
+    ] {
+        let wanted = (code, "node ", message, help);
+        check(what, import(&model).and_then(|()| explained(&model, &fast, &rows())), wanted);
+    }
+}
+
+#[test]
+fn what_options_ask_in_vain_is_said_with_what_is_possible() {
+    let zoo = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/zoo/models");
+    let of_zoo = |name: &str, options: &Options| {
+        let bytes = std::fs::read(format!("{zoo}/{name}.onnx")).unwrap();
+        explain(onnx::import(&bytes, &Default::default()).unwrap(), options, &BTreeMap::new()).map(drop)
+    };
+    let head = Options { encrypt_head: true, ..Options::default() };
+    let exact = Options { precision_bits: 30, ..Options::default() };
+    let error = Options { max_output_error: Some(1e-7), ..Options::default() };
+    let network = explained(&model(write::network()), &error, &rows());
+    for (what, found, wanted) in [
+        (
+            "labels of trees on the server",
+            of_zoo("tree_classifier", &head),
+            (
+                Code::NeedsBootstrapping,
+                "node 0 \"TreeEnsembleClassifier\"",
+                "the scores of trees",
+                "without --encrypt-head",
+            ),
+        ),
+        (
+            "labels of a regression",
+            of_zoo("linear_regression", &head),
+            (Code::OptionInvalid, "", "no output is a label", "end the model in ArgMax or TopK"),
+        ),
+        (
+            "a linear map of 30 bits",
+            of_zoo("linear_regression", &exact),
+            (Code::NoParameters, "", "misses 30 bits of precision by", "ask for less: --set precision-bits="),
+        ),
+        (
+            "a forest of 30 bits",
+            of_zoo("forest_regressor", &exact),
+            (Code::NoParameters, "", "misses 30 bits of precision by", "ask for less: --set precision-bits="),
+        ),
+        ("a network without errors", network, (Code::NoParameters, "", "errs by", "allow it: --set max-output-error=")),
+    ] {
+        check(what, found, wanted);
+    }
+}

@@ -111,7 +111,7 @@ fn mistakes_in_the_text_say_where_and_what_to_do() {
             ),
             "nan",
             "a threshold is NaN",
-            "export the trees again",
+            "train or export it again",
         ),
         // Files.
         (
@@ -144,16 +144,30 @@ fn mistakes_in_the_text_say_where_and_what_to_do() {
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }
 
-/// Weights that are no numbers of this machine, where only the compiler sees them.
+/// As `inspect --toml` writes them.
 #[test]
 fn weights_of_plain_operations_are_finite_too() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    let text = model("[[layer]]\nname = \"sum\"\nop = \"linear\"\noutputs = 1\nweights = [1.0, nan]\nbias = [0.0]");
-    std::fs::write(at.join("m.toml"), text).unwrap();
-    for command in [&["compile", "m.toml", "-o", "m.tacit"][..], &["explain", "m.toml"]] {
-        let why = refused(at, command, "E0206", 1);
-        assert!(why.contains("sum") && why.contains("finite"), "{why}");
+    let zoo = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/zoo/models/tree_regressor.onnx");
+    let trees = ok(at, &["inspect", zoo, "--toml"]);
+    let first_of = |key: &str| {
+        let start = trees.find(key).unwrap() + key.len();
+        let end = start + trees[start..].find(',').unwrap();
+        format!("{}nan{}", &trees[..start], &trees[end..])
+    };
+    let sum = "[[layer]]\nname = \"sum\"\nop = \"linear\"\noutputs = 1\nweights = [1.0, 2.0]\nbias = [0.0]";
+    for (what, text) in [
+        ("a weight", model(&sum.replace("2.0", "nan"))),
+        ("a bias", model(&sum.replace("0.0", "nan"))),
+        ("a threshold", first_of("threshold = [")),
+        ("a leaf", first_of("leaf_weight = [")),
+    ] {
+        std::fs::write(at.join("m.toml"), text).unwrap();
+        for command in [&["compile", "m.toml", "-o", "m.tacit"][..], &["explain", "m.toml"]] {
+            let why = refused(at, command, "E0007", 1);
+            assert!(why.contains("is NaN") && why.contains("train or export it again"), "{what}: {why}");
+        }
     }
 }
 

@@ -65,8 +65,8 @@ fn nothing_to_encrypt(graph: &Graph<Tensor>) -> Diagnostic {
     if places.len() > 10 {
         why.notes.push(format!("and {} more", places.len() - 10));
     }
-    for (name, id) in graph.outputs().iter().filter(|(_, id)| matches!(graph.node(*id).op, TensorOp::Constant { .. })) {
-        let _ = id;
+    let constant = |id: ValueId| matches!(graph.node(id).op, TensorOp::Constant { .. });
+    for (name, _) in graph.outputs().iter().filter(|(_, id)| constant(*id)) {
         why.notes.push(format!("the output \"{name}\" is the same for all inputs"));
     }
     why

@@ -91,7 +91,7 @@ pub fn import_with(bytes: &[u8], limits: &ImportLimits, external: &External<'_>)
         let message = format!("the file has {} bytes, the limit is {}", bytes.len(), limits.max_bytes);
         return Err(Diagnostic::new(Code::ModelTooLarge, message));
     }
-    prescan::check(bytes, limits)?;
+    prescan::check(bytes, limits).map_err(advised)?;
     let mut model = ModelProto::parse_from_bytes(bytes).map_err(|why| {
         Diagnostic::new(Code::OnnxTruncated, format!("the protobuf does not parse: {why}"))
             .help("copy or export the file again; its size should be that of the original")
@@ -530,6 +530,7 @@ fn advised(mut why: Diagnostic) -> Diagnostic {
         }
         Code::ElementTypeMismatch => "put a Cast before the node, to the type of its other operands",
         Code::ModelTooLarge => "export a smaller model, or the part that is used",
+        Code::WeightNotFinite => "a trained model has finite weights; train or export it again",
         _ => return why,
     };
     why.help.get_or_insert_with(|| help.to_owned());

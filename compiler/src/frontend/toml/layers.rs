@@ -1,8 +1,8 @@
 //! Layers: operations of the float stage by their names, and shorthands for the usual ones.
 
 use super::{Keys, Reader, span_of, values, wrong};
-use tacit_ir::attr::{AttrMap, Many, OpSet};
-use tacit_ir::diag::Result;
+use tacit_ir::attr::{Attr, AttrMap, Many, OpSet};
+use tacit_ir::diag::{Diagnostic, Result};
 use tacit_ir::graph::ValueId;
 use tacit_ir::interp::tensor::{Data, TensorValue};
 use tacit_ir::stage::tensor::{Aggregate, BinaryKind, Dim, Element, Mode, PoolKind, PoolWindow, TensorOp, UnaryKind};
@@ -101,7 +101,17 @@ impl Reader<'_> {
                     .at_key(keys.table, key, item, format!("`{op}` has no attribute `{key}`"))
                     .help(format!("its attributes are {}", names.join(", "))));
             };
-            attrs.push((key.to_owned(), values::attribute(self, item, ty)?));
+            let attr = values::attribute(self, item, ty)?;
+            match &attr {
+                Attr::F64s(own) if ["weights", "bias", "leaf_weight", "base"].contains(&key) => {
+                    values::finite(self, item, own)?;
+                }
+                Attr::F64s(own) if key == "threshold" && own.iter().any(|x| x.is_nan()) => {
+                    return Err(self.nan_threshold(item));
+                }
+                _ => {}
+            }
+            attrs.push((key.to_owned(), attr));
         }
         let found = TensorOp::from_parts(op, AttrMap(attrs)).map_err(|why| wrong(format!("layer `{name}`: {why}")))?;
         if matches!(found, TensorOp::Constant { .. }) {
@@ -324,6 +334,10 @@ impl Reader<'_> {
         self.push(TensorOp::Binary { kind }, operands, name)
     }
 
+    fn nan_threshold(&self, item: &Item) -> Diagnostic {
+        self.at(item, "a threshold is NaN").help("a trained model has finite weights; train or export it again")
+    }
+
     /// Trees as lists of nodes, the root first: `{ feature, threshold, yes, no }`, taken to `yes` where the value is at most the
     /// threshold, and `{ leaf }` with a value for each target.
     fn trees(&mut self, name: &str, keys: &mut Keys<'_>, x: ValueId) -> Result<ValueId> {
@@ -367,7 +381,7 @@ impl Reader<'_> {
                     }
                     let number = values::number(self, item)?;
                     if number.is_nan() {
-                        return Err(self.at(item, "a threshold is NaN").help("export the trees again"));
+                        return Err(self.nan_threshold(item));
                     }
                     threshold.push(number);
                     if keys.text(self, "missing")? == Some("yes") {
