@@ -631,16 +631,6 @@ fn what_options_ask_in_vain_is_said_with_what_is_possible() {
     let network = explained(&model(write::network()), &error, &rows());
     for (what, found, wanted) in [
         (
-            "labels of trees on the server",
-            of_zoo("tree_classifier", &head),
-            (
-                Code::NeedsBootstrapping,
-                "node 0 \"TreeEnsembleClassifier\"",
-                "the scores of trees",
-                "without --encrypt-head",
-            ),
-        ),
-        (
             "labels of a regression",
             of_zoo("linear_regression", &head),
             (Code::OptionInvalid, "", "no output is a label", "end the model in ArgMax or TopK"),

@@ -44,6 +44,8 @@ pub(super) struct Needs {
     turns: Turns,
     /// External products of decision diagrams.
     products: u64,
+    /// The least polynomial that holds the outputs and tables of decision diagrams.
+    least_size: u32,
     selector_bits: u64,
     /// Layers of bootstraps, in the order of the circuit.
     pub(super) layers: Vec<LayerNeeds>,
@@ -191,7 +193,10 @@ pub(super) fn needs(graph: &Graph<Circuit>) -> Needs {
             CircuitOp::Codes { selectors, .. } => {
                 needs.selector_bits += selectors.iter().map(|s| u64::from(s.bits)).sum::<u64>();
             }
-            CircuitOp::Decide { diagram, .. } => needs.products += products(diagram),
+            CircuitOp::Decide { diagram, .. } => {
+                needs.products += products(diagram);
+                needs.least_size = needs.least_size.max(least_size(diagram));
+            }
             CircuitOp::RotateLookup { .. } => {
                 needs.turns = turns(graph, id).into_iter().chain([needs.turns]).sum();
             }
@@ -216,6 +221,16 @@ pub(super) fn products(diagram: &Diagram) -> u64 {
     diagram.nodes.iter().map(of).sum()
 }
 
+/// The least polynomial size that holds the outputs and tables of a diagram.
+pub(super) fn least_size(diagram: &Diagram) -> u32 {
+    let slots = diagram.slots.next_power_of_two();
+    let tables = diagram.nodes.iter().map(|node| match node {
+        Node::Table { bits, values: _ } => slots << bits.len(),
+        Node::Switch { .. } | Node::Mux { .. } => slots,
+    });
+    tables.max().unwrap_or(slots)
+}
+
 /// The base with the least noise for each number of levels.
 pub(super) fn best_bases(
     levels: std::ops::RangeInclusive<u32>,
@@ -235,7 +250,7 @@ fn shapes(needs: &Needs) -> Vec<(GlweParams, Option<GadgetParams>)> {
     let blocks = !needs.layers.is_empty() || needs.turns.blocks > 0;
     let most = if blocks { BootstrapParams::MAX_GLWE_DIMENSION } else { 8 };
     let mut shapes = Vec::new();
-    for log2_size in 9..=12 {
+    for log2_size in (9..=12).filter(|log2| 1 << log2 >= needs.least_size) {
         for dimension in (1..=most).filter(|k| (1024..=4096).contains(&(k << log2_size))) {
             let glwe = GlweParams::secure(dimension, 1 << log2_size);
             if needs.turns == Turns::default() && needs.products == 0 {

@@ -201,16 +201,9 @@ fn excess<'a>(demand: &'a Demand<'_>, choice: &Choice, sigmas: f64) -> (f64, &'a
 
 /// The least polynomial size that holds the outputs, tables and spaced inputs of a demand.
 fn least_polynomial(demand: &Demand<'_>) -> u32 {
-    let slots = demand.slots.next_power_of_two();
     match &demand.kind {
-        Kind::Diagram { diagram, .. } => {
-            let tables = diagram.nodes.iter().map(|node| match node {
-                Node::Table { bits, values: _ } => slots << bits.len(),
-                Node::Switch { .. } | Node::Mux { .. } => slots,
-            });
-            tables.max().unwrap_or(slots)
-        }
-        Kind::Linear { .. } => slots,
+        Kind::Diagram { diagram, .. } => choose_network_parameters::least_size(diagram),
+        Kind::Linear { .. } => demand.slots.next_power_of_two(),
     }
 }
 
