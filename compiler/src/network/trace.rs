@@ -275,6 +275,7 @@ impl Tracer<'_> {
         let same_source = self.common_source(id, encrypted);
         let pending = encrypted.iter().any(|id| matches!(self.known[id], Traced::Pending(_)));
         let affine_division = matches!(op, TensorOp::Binary { kind: BinaryKind::Div })
+            && encrypted.len() == 1
             && encrypted.first() == self.graph.node(id).operands.first();
         let elementwise = matches!(
             op,
