@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use tacit_ir::attr::OpSet;
 use tacit_ir::cost::CostProfile;
 use tacit_ir::diag::{Diagnostic, Result};
-use tacit_ir::diagram::Node;
 use tacit_ir::graph::Graph;
 use tacit_ir::interp::tensor::TensorValue;
 use tacit_ir::plan::BLOCK;
@@ -154,11 +153,7 @@ fn costs(graph: &Graph<Circuit>, cost: &CostProfile, out: &mut BTreeMap<String, 
         let node = graph.node(id);
         let (what, us) = match (&node.op, &node.ty) {
             (CircuitOp::Decide { diagram, .. }, _) => {
-                let products = |node: &Node| match node {
-                    Node::Table { bits, .. } => bits.len(),
-                    Node::Mux { .. } | Node::Switch { .. } => 1,
-                };
-                let products: usize = diagram.nodes.iter().map(products).sum();
+                let products = diagram.products();
                 let us = gadget.map_or(0.0, |gadget| products as f64 * cost.external_product_us(&glwe, &gadget));
                 (format!("R1, {products} external products"), us)
             }

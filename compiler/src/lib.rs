@@ -155,10 +155,5 @@ fn calibration_rows(
         return Ok(BTreeMap::new());
     }
     let values = evaluate(head, calibration)?;
-    let rows = values.into_iter().filter_map(|(name, value)| {
-        let columns = value.columns().max(1);
-        let rows = value.to_f64()?.chunks(columns).map(<[f64]>::to_vec).collect();
-        Some((name, rows))
-    });
-    Ok(rows.collect())
+    Ok(values.into_iter().filter_map(|(name, value)| Some((name, value.to_rows()?))).collect())
 }

@@ -178,6 +178,14 @@ impl Node {
         }
     }
 
+    /// External products that it takes.
+    pub fn products(&self) -> u64 {
+        match self {
+            Node::Switch { .. } | Node::Mux { .. } => 1,
+            Node::Table { bits, values: _ } => bits.len() as u64,
+        }
+    }
+
     /// The forms, to be changed.
     pub fn forms_mut(&mut self) -> Vec<&mut Form> {
         match self {
@@ -260,6 +268,11 @@ pub struct Diagram {
 }
 
 impl Diagram {
+    /// External products that it takes.
+    pub fn products(&self) -> u64 {
+        self.nodes.iter().map(Node::products).sum()
+    }
+
     /// Evaluates the diagram; `codes[f]` is feature f's code, `selectors[f]` how its bits are sent (needed for `mux`,
     /// `table` and bit atoms only).
     pub fn evaluate(&self, codes: &[u32], selectors: &[SelectorCode]) -> Vec<i64> {

@@ -12,6 +12,7 @@ use tacit_gateway::{Gateway, Settings};
 use tacit_ir::artifact::envelope::Request;
 use tacit_ir::artifact::sha256;
 use tacit_ir::diag::Result;
+use tacit_server::Running;
 use tacit_tests::command::{TINY, binary, bootstrapping, client, ok, refused};
 use tacit_tests::deployment::Deployment;
 use tacit_tests::double::{self, Reaction};
@@ -64,6 +65,17 @@ fn gateway(store: impl Store + 'static, container: &str) -> Gateway {
         instances: 1,
     };
     Gateway::start(settings).expect("a free port")
+}
+
+/// A gateway before a server of the folder's artifact, and its bucket.
+fn endpoint(at: &Path, root: &Path) -> (Running, Recording, Gateway) {
+    std::fs::create_dir(at.join("server")).unwrap();
+    ok(at, &["server-artifact", "m.tacit", "-o", "server/server.tacit"]);
+    let settings = Deployment::tree().settings();
+    let server = Deployment::serve(tacit_server::Settings { artifact: at.join("server"), ..settings });
+    let store = Recording::new(root);
+    let gateway = gateway(store.clone(), &format!("http://{}", server.address()));
+    (server, store, gateway)
 }
 
 /// The arguments of an invocation with a folder as S3.
@@ -146,12 +158,7 @@ fn a_tree_goes_as_an_object_or_inline() {
     let folder = client(&format!("{IRIS}/model.onnx"), &[]);
     let at = folder.path();
     let x = format!("{IRIS}/x_test.npy");
-    std::fs::create_dir(at.join("server")).unwrap();
-    ok(at, &["server-artifact", "m.tacit", "-o", "server/server.tacit"]);
-    let settings = Deployment::tree().settings();
-    let server = Deployment::serve(tacit_server::Settings { artifact: at.join("server"), ..settings });
-    let store = Recording::new(&at.join("s3"));
-    let gateway = gateway(store.clone(), &format!("http://{}", server.address()));
+    let (server, store, gateway) = endpoint(at, &at.join("s3"));
     ok(at, &["predict", "m.tacit", "--input", &x, "-o", "expected.npz"]);
     for (output, more, objects) in
         [("a.npz", &["--rows-per-request", "1"][..], 1), ("b.npz", &["--rows-per-request", "1", "--inline"], 0)]
@@ -350,12 +357,7 @@ fn s3_takes_a_key_once_and_composes_requests() {
         let mut bucket = Bucket { root: root.clone(), parts: BTreeMap::new(), refuse, asked: asked.clone() };
         double::serve(move |asked| bucket.answer(&asked))
     };
-    std::fs::create_dir(at.join("server")).unwrap();
-    ok(at, &["server-artifact", "m.tacit", "-o", "server/server.tacit"]);
-    let settings = tacit_server::Settings { artifact: at.join("server"), ..Deployment::tree().settings() };
-    let server = Deployment::serve(settings);
-    let store = Recording::new(&root);
-    let gateway = gateway(store.clone(), &format!("http://{}", server.address()));
+    let (server, store, gateway) = endpoint(at, &root);
     let x = format!("{TINY}/x.csv");
     let run = |output: &str, s3: &str, credentials: bool, more: &[&str]| {
         let args =
@@ -427,12 +429,7 @@ fn interrupted_uploads_go_on_with_the_parts_that_are_missing() {
     let mut bucket =
         Bucket { root: root.clone(), parts: BTreeMap::new(), refuse: refuse.clone(), asked: asked.clone() };
     let s3 = double::serve(move |asked| bucket.answer(&asked));
-    std::fs::create_dir(at.join("server")).unwrap();
-    ok(at, &["server-artifact", "m.tacit", "-o", "server/server.tacit"]);
-    let settings = tacit_server::Settings { artifact: at.join("server"), ..Deployment::tree().settings() };
-    let server = Deployment::serve(settings);
-    let store = Recording::new(&root);
-    let gateway = gateway(store.clone(), &format!("http://{}", server.address()));
+    let (server, store, gateway) = endpoint(at, &root);
     // Three parts of a query: one row has about half a megabyte.
     std::fs::write(at.join("x.csv"), "0.5,-0.25,0.75,0.1\n".repeat(44)).unwrap();
     let run = |refusals: &[(&'static str, u16, &'static str)], more: &[&str]| {

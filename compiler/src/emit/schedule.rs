@@ -109,12 +109,7 @@ pub(crate) fn add_diagram(plan: &mut Plan, shared: &mut SharedSlots, diagram: &D
 /// The task each node belongs to, named by its last node.
 fn owners(diagram: &Diagram) -> Vec<usize> {
     let count = diagram.nodes.len();
-    let cost = |node: &Node| match node {
-        Node::Switch { .. } | Node::Mux { .. } => 1,
-        Node::Table { bits, values: _ } => bits.len() as u64,
-    };
-    let total: u64 = diagram.nodes.iter().map(cost).sum();
-    let target = (total / TASKS).max(4);
+    let target = (diagram.products() / TASKS).max(4);
     let uses = diagram.use_counts();
     let mut weight = vec![0u64; count];
     let mut cut = vec![false; count];
@@ -125,7 +120,7 @@ fn owners(diagram: &Diagram) -> Vec<usize> {
         children.dedup();
         // Work shared with others is counted by whoever computes it.
         let below = children.into_iter().filter(|&child| !cut[child] && uses[child] <= 2).map(|child| weight[child]);
-        weight[index] = cost(node) + below.sum::<u64>();
+        weight[index] = node.products() + below.sum::<u64>();
         cut[index] = weight[index] >= target;
     }
     for id in diagram.root.nodes.keys() {

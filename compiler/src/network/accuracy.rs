@@ -1,6 +1,7 @@
 //! The accuracy of a compiled candidate: its simulated results on calibration rows, with the predicted noise drawn, against the
 //! float network's outputs, or against labels where there are any.
 
+use super::calibrate::inputs;
 use super::labels::Labels;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
@@ -12,7 +13,7 @@ use tacit_ir::graph::{Graph, ValueId};
 use tacit_ir::interp::integer::encode_codes;
 use tacit_ir::interp::network::Messages;
 use tacit_ir::interp::plan::simulate;
-use tacit_ir::interp::tensor::{TensorValue, evaluate};
+use tacit_ir::interp::tensor::evaluate;
 use tacit_ir::plan::Plan;
 use tacit_ir::stage::quant::CodedFeature;
 use tacit_ir::stage::tensor::{Dim, Element, Tensor, TensorOp};
@@ -104,23 +105,8 @@ impl<'a> Accuracy<'a> {
 
 /// The float values of every output on the calibration rows, output by output, row by row.
 fn float_outputs(body: &Graph<Tensor>, rows: &Rows) -> Result<Vec<Vec<Vec<f64>>>> {
-    let mut inputs = BTreeMap::new();
-    let mut count = 0;
-    for id in body.values() {
-        let node = body.node(id);
-        let TensorOp::Input { name } = &node.op else { continue };
-        let own = rows.get(name).ok_or_else(|| Diagnostic::internal("no calibration rows of a head value"))?;
-        count = own.len().min(ROWS);
-        let flat = own.iter().take(count).flatten().copied().collect();
-        inputs.insert(name.clone(), TensorValue::of_type(&node.ty, count, flat));
-    }
-    let outputs = evaluate(body, &inputs)?;
-    let split = |value: &TensorValue| {
-        let flat = value.to_f64().unwrap_or_default();
-        let width = (flat.len() / count.max(1)).max(1);
-        flat.chunks(width).map(<[f64]>::to_vec).collect()
-    };
-    Ok(outputs.values().map(split).collect())
+    let outputs = evaluate(body, &inputs(body, rows, ROWS)?)?;
+    Ok(outputs.values().map(|value| value.to_rows().unwrap_or_default()).collect())
 }
 
 /// How the outputs of a row are compared with the float model's.
@@ -148,13 +134,17 @@ impl Judged {
     }
 }
 
+/// The position of the greatest value, the last of equal ones.
+pub(super) fn greatest(row: &[f64]) -> Option<usize> {
+    (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]))
+}
+
 fn output_loss(found: &[Vec<f64>], float: &[Vec<f64>], judged: Judged) -> f64 {
     let rows = float.len().max(1) as f64;
-    let best = |row: &[f64]| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]));
     let whole = |row: &[f64]| row.iter().map(|x| x.round() as i64).collect::<Vec<_>>();
     let pairs = || found.iter().zip(float);
     match judged {
-        Judged::Greatest => pairs().filter(|(a, b)| best(a) != best(b)).count() as f64 / rows,
+        Judged::Greatest => pairs().filter(|(a, b)| greatest(a) != greatest(b)).count() as f64 / rows,
         Judged::Whole => pairs().filter(|(a, b)| whole(a) != whole(b)).count() as f64 / rows,
         Judged::Values => output_error(found, float),
     }

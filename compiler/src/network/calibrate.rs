@@ -3,7 +3,9 @@
 use super::trace::Network;
 use std::collections::BTreeMap;
 use tacit_ir::diag::{Code, Diagnostic, Result};
-use tacit_ir::graph::Loc;
+use tacit_ir::graph::{Graph, Loc};
+use tacit_ir::interp::tensor::TensorValue;
+use tacit_ir::stage::tensor::{Tensor, TensorOp};
 
 /// Rows that a calibration needs at least.
 pub(crate) const LEAST_ROWS: usize = 16;
@@ -63,6 +65,27 @@ pub(crate) fn run(network: &Network, calibration: &BTreeMap<String, Vec<Vec<f64>
         }
     }
     Ok(Trace { atoms })
+}
+
+/// The inputs of an encrypted part on at most so many calibration rows.
+///
+/// # Errors
+/// An internal one where an input has no rows.
+pub(super) fn inputs(
+    graph: &Graph<Tensor>,
+    rows: &BTreeMap<String, Vec<Vec<f64>>>,
+    most: usize,
+) -> Result<BTreeMap<String, TensorValue>> {
+    let mut inputs = BTreeMap::new();
+    for id in graph.values() {
+        let node = graph.node(id);
+        let TensorOp::Input { name } = &node.op else { continue };
+        let own = rows.get(name).ok_or_else(|| Diagnostic::internal("no calibration rows of a head value"))?;
+        let count = own.len().min(most);
+        let flat = own.iter().take(count).flatten().copied().collect();
+        inputs.insert(name.clone(), TensorValue::of_type(&node.ty, count, flat));
+    }
+    Ok(inputs)
 }
 
 /// Whether values of an element, one a row, are numbers that 32-bit floats hold.

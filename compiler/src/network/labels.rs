@@ -3,7 +3,9 @@
 //! Outputs are judged as users see them, behind the client's tail: a label (integer or text), the name or position of the
 //! greatest of several scores, or the value of a regression.
 
-use super::accuracy::ROWS;
+use super::accuracy::{ROWS, greatest};
+use super::quantize::deviation;
+use super::trace::size;
 use crate::copier::Copier;
 use crate::roles::Roles;
 use std::collections::BTreeMap;
@@ -134,7 +136,8 @@ impl Labels {
             Expected::Classes { labels, names } => {
                 let found = match names {
                     Some(names) => {
-                        greatest(found)?.into_iter().map(|at| names.get(at).cloned().unwrap_or_default()).collect()
+                        let best = |row: &Vec<f64>| greatest(row).and_then(|at| names.get(at).cloned());
+                        found.to_rows()?.iter().map(|row| best(row).unwrap_or_default()).collect()
                     }
                     None => plain(&found.data),
                 };
@@ -174,17 +177,12 @@ fn target(model: &Graph<Tensor>) -> Result<(&str, ValueId, Kind)> {
 }
 
 fn kind(model: &Graph<Tensor>, id: ValueId) -> Option<Kind> {
-    match (model.node(id).ty.element, width(model, id)) {
+    match (model.node(id).ty.element, size(&model.node(id).ty)) {
         (Element::I64 | Element::Bool | Element::Str, 1) => Some(Kind::Label),
         (Element::F32 | Element::F64, 1) => Some(Kind::Value),
         (Element::F32 | Element::F64, _) => Some(Kind::Scores),
         _ => None,
     }
-}
-
-/// Values of a row.
-fn width(model: &Graph<Tensor>, id: ValueId) -> usize {
-    model.node(id).ty.shape.iter().map(|dim| if let Dim::Fixed(size) = dim { *size } else { 1 }).product()
 }
 
 /// The names of the columns of scores: those that a ZipMap gives, or positions.
@@ -194,7 +192,7 @@ fn score_names(model: &Graph<Tensor>, id: ValueId) -> Vec<String> {
         let ints = ints.iter().flatten().map(i64::to_string);
         return ints.chain(strings.iter().flatten().cloned()).collect();
     }
-    (0..width(model, id)).map(|at| at.to_string()).collect()
+    (0..size(&node.ty)).map(|at| at.to_string()).collect()
 }
 
 /// All labels that an output can have, where they are a function of a position: of a greatest value or a threshold.
@@ -271,7 +269,7 @@ fn values(labels: &TensorValue) -> Result<Expected> {
     }
     let count = values.len().max(1) as f64;
     let mean = values.iter().sum::<f64>() / count;
-    let deviation = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt();
+    let deviation = deviation(&values);
     if deviation <= 1e-12 * mean.abs() {
         return Err(invalid(format!("all labels are {mean}, and the loss is a share of their deviation"))
             .help("give labels that differ, or leave --calibration-labels out"));
@@ -289,13 +287,6 @@ fn plain(data: &Data) -> Vec<String> {
         Data::F32(values) => values.iter().map(|x| number(f64::from(*x))).collect(),
         Data::F64(values) => values.iter().map(|x| number(*x)).collect(),
     }
-}
-
-/// The position of each row's greatest value.
-fn greatest(scores: &TensorValue) -> Option<Vec<usize>> {
-    let values = scores.to_f64()?;
-    let best = |row: &[f64]| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap_or(0);
-    Some(values.chunks(scores.columns().max(1)).map(best).collect())
 }
 
 #[cfg(test)]

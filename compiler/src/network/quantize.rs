@@ -443,7 +443,7 @@ impl Quantizer<'_> {
 }
 
 /// Standard deviation.
-fn deviation(values: &[f64]) -> f64 {
+pub(super) fn deviation(values: &[f64]) -> f64 {
     let count = values.len().max(1) as f64;
     let mean = values.iter().sum::<f64>() / count;
     (values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count).sqrt()

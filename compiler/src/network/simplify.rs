@@ -35,7 +35,7 @@ pub(crate) struct Removed {
 pub(crate) fn simplify(network: &Network, trace: &Trace, kept: &Kept, symmetric: bool) -> Result<(Network, Removed)> {
     let mut removed = Removed::default();
     let inputs = network.inputs.len();
-    let mut new = Network { inputs: network.inputs.clone(), bounds: network.bounds.clone(), ..Network::default() };
+    let mut new = network.without_layers();
     // What stands for each atom of the old network in the new one.
     let mut replacements: Vec<Row> = (0..inputs as u32).map(Row::atom).collect();
     // Of atoms of the new network.
@@ -151,7 +151,7 @@ fn without_unread(network: &Network) -> (Network, u64) {
         }
     }
     let inputs = network.inputs.len();
-    let mut new = Network { inputs: network.inputs.clone(), bounds: network.bounds.clone(), ..Network::default() };
+    let mut new = network.without_layers();
     let mut number: Vec<u32> = (0..inputs as u32).collect();
     let mut next = inputs as u32;
     let mut unread = 0;

@@ -80,6 +80,11 @@ pub(crate) struct Network {
 }
 
 impl Network {
+    /// The inputs alone.
+    pub(super) fn without_layers(&self) -> Network {
+        Network { inputs: self.inputs.clone(), bounds: self.bounds.clone(), ..Network::default() }
+    }
+
     /// Number of atoms.
     pub(crate) fn atoms(&self) -> usize {
         self.inputs.len() + self.layers.iter().map(|layer| layer.rows.len()).sum::<usize>()
@@ -171,7 +176,7 @@ enum Pairwise {
 }
 
 /// Elements of one row.
-fn size(ty: &TensorType) -> usize {
+pub(super) fn size(ty: &TensorType) -> usize {
     ty.shape.iter().map(|dim| if let Dim::Fixed(size) = dim { *size } else { 1 }).product()
 }
 

@@ -1,5 +1,6 @@
 //! Tree ensembles inside a network: their outputs are inputs of it that come from decision diagrams instead of the client.
 
+use super::calibrate::inputs;
 use crate::copier::Copier;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -38,32 +39,11 @@ pub(super) fn with_outputs<'a>(
         let value = part.copy(id)?;
         let mut part = part.new;
         part.output("y", value);
-        let mut inputs = BTreeMap::new();
-        for at in part.values() {
-            let node = part.node(at);
-            if let (TensorOp::Input { name }, Some(own)) = (&node.op, input_rows(&part, at, &rows)) {
-                let flat = own.iter().flatten().copied().collect();
-                inputs.insert(name.clone(), TensorValue::of_type(&node.ty, own.len(), flat));
-            }
-        }
-        let found = evaluate(&part, &inputs)?;
-        let Some(value) = found.get("y") else { continue };
-        let columns = value.columns().max(1);
-        let outputs = value.to_f64().unwrap_or_default().chunks(columns).map(<[f64]>::to_vec).collect();
+        let found = evaluate(&part, &inputs(&part, &rows, usize::MAX)?)?;
+        let outputs = found.get("y").and_then(TensorValue::to_rows).unwrap_or_default();
         rows.to_mut().insert(name(body, id), outputs);
     }
     Ok(rows)
-}
-
-fn input_rows<'a>(
-    graph: &Graph<Tensor>,
-    id: ValueId,
-    rows: &'a BTreeMap<String, Vec<Vec<f64>>>,
-) -> Option<&'a Vec<Vec<f64>>> {
-    match &graph.node(id).op {
-        TensorOp::Input { name } => rows.get(name),
-        _ => None,
-    }
 }
 
 /// Sound bounds of every output of an ensemble: the sums of its trees' least and greatest leaves.

@@ -194,7 +194,7 @@ pub(super) fn needs(graph: &Graph<Circuit>) -> Needs {
                 needs.selector_bits += selectors.iter().map(|s| u64::from(s.bits)).sum::<u64>();
             }
             CircuitOp::Decide { diagram, .. } => {
-                needs.products += products(diagram);
+                needs.products += diagram.products();
                 needs.least_size = needs.least_size.max(least_size(diagram));
             }
             CircuitOp::RotateLookup { .. } => {
@@ -210,15 +210,6 @@ pub(super) fn needs(graph: &Graph<Circuit>) -> Needs {
         }
     }
     needs
-}
-
-/// External products of a diagram.
-pub(super) fn products(diagram: &Diagram) -> u64 {
-    let of = |node: &Node| match node {
-        Node::Switch { .. } | Node::Mux { .. } => 1,
-        Node::Table { bits, values: _ } => bits.len() as u64,
-    };
-    diagram.nodes.iter().map(of).sum()
 }
 
 /// The least polynomial size that holds the outputs and tables of a diagram.

@@ -209,7 +209,7 @@ fn least_polynomial(demand: &Demand<'_>) -> u32 {
 
 fn products(kind: &Kind<'_>) -> u64 {
     match kind {
-        Kind::Diagram { diagram, .. } => choose_network_parameters::products(diagram),
+        Kind::Diagram { diagram, .. } => diagram.products(),
         Kind::Linear { .. } => 0,
     }
 }

@@ -30,16 +30,14 @@ pub(super) fn run(ir: Ir, cx: &mut PassCx<'_>) -> Result<Ir> {
                 selectors: places.selectors(&graph, id, features).into(),
             },
             QuantOp::Reals { value, columns } => CircuitOp::Reals { value: value.clone(), columns: *columns },
-            QuantOp::Trees { diagram } if places.log2_delta(id).is_some() => {
-                counts.0 += 1;
-                let log2_delta = places.log2_delta(id).unwrap_or_default();
-                let op = CircuitOp::Decide { log2_delta, diagram: diagram.clone() };
-                let sums = new.push(op, operands, None, loc.clone()).map_err(|why| ill_typed(&why))?;
-                operands = vec![sums];
-                CircuitOp::SampleExtract { log2_delta }
-            }
             QuantOp::Trees { diagram } => {
                 counts.0 += 1;
+                if let Some(log2_delta) = places.log2_delta(id) {
+                    let op = CircuitOp::Decide { log2_delta, diagram: diagram.clone() };
+                    let sums = new.push(op, operands, None, loc.clone()).map_err(|why| ill_typed(&why))?;
+                    let op = CircuitOp::SampleExtract { log2_delta };
+                    return new.push(op, vec![sums], None, loc.clone()).map_err(|why| ill_typed(&why));
+                }
                 let (diagram, middles) = centred(diagram);
                 let widest = diagram.ranges().iter().map(|&(low, high)| high.saturating_sub(low)).max().unwrap_or(0);
                 // Operands are numbered in the new graph.

@@ -129,12 +129,7 @@ fn supports(diagram: &Diagram, selectors: &[SelectorCode]) -> Vec<Option<BTreeSe
 
 /// Products of the expanded diagram.
 fn product_count(diagram: &Diagram, selectors: &[SelectorCode]) -> u64 {
-    let (expanded, _) = expand(diagram, selectors);
-    let cost = |node: &Node| match node {
-        Node::Switch { .. } | Node::Mux { .. } => 1,
-        Node::Table { bits, values: _ } => bits.len() as u64,
-    };
-    expanded.nodes.iter().map(cost).sum()
+    expand(diagram, selectors).0.products()
 }
 
 fn with_table(diagram: &Diagram, selectors: &[SelectorCode], set: &BTreeSet<u32>, group: &[NodeId]) -> Diagram {

@@ -4,10 +4,11 @@
 //! t results fill one polynomial in turn, so that each has N/t entries, and arguments are rounded t times as coarsely
 //! (Chillotti, Ligier, Orfila, Tap, "Improved programmable bootstrapping with larger precision and efficient arithmetic
 //! circuits for TFHE", ASIACRYPT 2021). Whether that pays depends on the parameters it asks for: they are searched for every
-//! t, with arguments as they are and with more room beside them, and the quickest circuit is kept. Tables that repeat another of the same sum are dropped on the way.
+//! t, with arguments as they are and with more room beside them, and the quickest circuit is kept. Tables that repeat another of
+//! the same sum are dropped on the way.
 
 use super::choose_network_parameters::{is_network, needs, search, server_us};
-use super::diagrams::ill_typed;
+use super::diagrams::{ill_typed, rebuild_ops};
 use super::{Ir, PassCx, PassInfo, StageName};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tacit_ir::attr::Many;
@@ -30,7 +31,11 @@ const ROOMIER: f64 = 7.0 / 8.0 / network::FILL;
 pub(super) fn run(ir: Ir, cx: &mut PassCx<'_>) -> Result<Ir> {
     let Ir::Circuit(graph) = ir else { return Ok(ir) };
     let has_parameters = graph.values().any(|id| matches!(graph.node(id).op, CircuitOp::Params { .. }));
-    if !cx.options.share_rotations || has_parameters || !is_network(&graph) || family(&graph).is_none() {
+    if !cx.options.share_rotations || has_parameters || !is_network(&graph) {
+        return Ok(Ir::Circuit(graph));
+    }
+    let original = live(&graph)?;
+    if family(&original).is_none() {
         return Ok(Ir::Circuit(graph));
     }
     let us = |graph: &Graph<Circuit>| {
@@ -38,14 +43,12 @@ pub(super) fn run(ir: Ir, cx: &mut PassCx<'_>) -> Result<Ir> {
         search(graph, &needs, cx, 1).map_or(f64::INFINITY, |choice| server_us(&choice, &needs, cx))
     };
     let mut best = (us(&graph), graph);
-    let original = best.1.clone();
     for results in (1..=BootstrapParams::MAX_RESULTS.ilog2()).map(|log2| 1 << log2) {
         let mut shared = original.clone();
         while let Some(found) = family(&shared) {
-            shared = level_units(&shared, &found.bootstraps)?;
-            // Values may have other numbers now.
-            let Some(found) = family(&shared) else { break };
-            shared = merge(&shared, &found, results)?;
+            // Values keep their numbers, as all are live.
+            let level = level_units(&shared, &found.bootstraps)?;
+            shared = merge(&level, &found, results)?;
         }
         let roomier = with_units(&shared, &added_with(&shared, &arguments(&shared)), |unit| unit * ROOMIER)?;
         for shared in [shared, roomier] {
@@ -57,6 +60,11 @@ pub(super) fn run(ir: Ir, cx: &mut PassCx<'_>) -> Result<Ir> {
     }
     cx.count("blind rotations saved", rotations(&original).saturating_sub(rotations(&best.1)));
     Ok(Ir::Circuit(best.1))
+}
+
+/// The graph without values that no output needs.
+fn live(graph: &Graph<Circuit>) -> Result<Graph<Circuit>> {
+    rebuild_ops(graph, |_, _, op| Ok(op.clone()))
 }
 
 fn rotations(graph: &Graph<Circuit>) -> u64 {
@@ -86,11 +94,10 @@ struct Family {
 /// What makes sums of bootstraps comparable: the vectors they add, and whether they are exact.
 type Vectors = (Vec<ValueId>, Option<bool>);
 
-/// The first family of a graph, of bootstraps that do not share rotations yet.
+/// The first family of a graph whose values are all live, of bootstraps that do not share rotations yet.
 fn family(graph: &Graph<Circuit>) -> Option<Family> {
     let mut readers: BTreeMap<Vectors, Vec<ValueId>> = BTreeMap::new();
-    let live = graph.live();
-    for id in graph.values().filter(|id| live[id.index()]) {
+    for id in graph.values() {
         let node = graph.node(id);
         if let (CircuitOp::Bootstrap { results: None, .. }, [sums]) = (&node.op, node.operands.as_slice())
             && let CircuitOp::Affine { exact, .. } = &graph.node(*sums).op
@@ -321,22 +328,26 @@ fn merge(graph: &Graph<Circuit>, family: &Family, most: u32) -> Result<Graph<Cir
     let mut shared: BTreeMap<u32, Shared> = BTreeMap::new();
     let mut places: BTreeMap<(ValueId, u32), (u32, u32)> = BTreeMap::new();
     for group in family.by_sum() {
-        let mut distinct: Vec<&Table> = Vec::new();
-        let leader = group[0].turned;
-        let content = |table: &Table| table.of_sum(table.turned != leader);
+        // Tables that repeat another of the sum are it.
+        let (mut distinct, mut contents) = (Vec::new(), Vec::new());
+        let mut numbers = Vec::with_capacity(group.len());
         for table in &group {
-            if !distinct.iter().any(|known| content(known) == content(table)) {
-                distinct.push(table);
+            let content = table.of_sum(table.turned != group[0].turned);
+            numbers.push(contents.iter().position(|known| *known == content).unwrap_or(contents.len()));
+            if numbers.last() == Some(&contents.len()) {
+                distinct.push(*table);
+                contents.push(content);
             }
         }
-        for chunk in distinct.chunks(most as usize) {
-            let results = (chunk.len() as u32).next_power_of_two();
-            let first = shared.entry(results).or_default().push(chunk, results as usize);
-            for table in &group {
-                if let Some(at) = chunk.iter().position(|known| content(known) == content(table)) {
-                    places.insert(table.made, (results, (first + at) as u32));
-                }
-            }
+        let most = most as usize;
+        let mut put = |chunk: &[&Table]| {
+            let results = chunk.len().next_power_of_two();
+            (results as u32, shared.entry(results as u32).or_default().push(chunk, results))
+        };
+        let chunks: Vec<(u32, usize)> = distinct.chunks(most).map(&mut put).collect();
+        for (table, number) in group.iter().zip(numbers) {
+            let (results, first) = chunks[number / most];
+            places.insert(table.made, (results, (first + number % most) as u32));
         }
     }
     let spread = |id: &ValueId| match graph.node(*id).operands.first().map(|sums| &graph.node(*sums).op) {
@@ -364,10 +375,8 @@ fn merge(graph: &Graph<Circuit>, family: &Family, most: u32) -> Result<Graph<Cir
         }
         _ => new.push(node.op.clone(), operands, None, loc.clone()).map_err(|why| ill_typed(&why)),
     })?;
-    // Sums that nothing reads any more.
-    merged.rewrite(|new, _, node, operands, loc| {
-        new.push(node.op.clone(), operands, None, loc.clone()).map_err(|why| ill_typed(&why))
-    })
+    // Sums that nothing reads any more go.
+    live(&merged)
 }
 
 impl Shared {

@@ -1,6 +1,6 @@
 //! A sound bound of a diagram's output noise over all inputs.
 
-use super::{Atom, Diagram, Form, Node};
+use super::{Atom, Diagram, Form};
 use crate::noise;
 use crate::params::{GadgetParams, GlweParams};
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -66,10 +66,7 @@ impl Diagram {
         for node in &self.nodes {
             let branches = node.forms().into_iter().map(|form| form_bound(form, &bounds, &shared));
             let mut chosen = branches.reduce(Bound::max).unwrap_or_default();
-            chosen.products += match node {
-                Node::Switch { .. } | Node::Mux { .. } => 1.0,
-                Node::Table { bits, .. } => bits.len() as f64,
-            };
+            chosen.products += node.products() as f64;
             bounds.push(chosen);
         }
         NoiseProfile(form_bound(&self.root, &bounds, &shared))

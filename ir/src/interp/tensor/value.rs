@@ -126,6 +126,11 @@ impl TensorValue {
         self.data.len().checked_div(self.rows()).unwrap_or(0)
     }
 
+    /// The values row by row, where they are numbers.
+    pub fn to_rows(&self) -> Option<Vec<Vec<f64>>> {
+        Some(self.to_f64()?.chunks(self.columns().max(1)).map(<[f64]>::to_vec).collect())
+    }
+
     /// The values as 64-bit floats; `None` for strings.
     pub fn to_f64(&self) -> Option<Vec<f64>> {
         Some(match &self.data {

@@ -153,9 +153,9 @@ impl S3 {
                 let usable = parts.into_iter().filter(|part| !part.etag.is_empty());
                 return Ok((id, usable.map(|part| (part.number, part)).collect()));
             }
-            let code = error(&reply).unwrap_or_default().code;
-            if TRANSIENT.contains(&reply.status) || WHO.contains(&code.as_str()) {
-                return Err(refused(&reply, "s3:ListMultipartUploadParts", location));
+            let stopped = Stopped::by(&reply, "s3:ListMultipartUploadParts", location);
+            if stopped.can_go_on {
+                return Err(*stopped.why);
             }
             // A role that may not look begins anew; an upload that a lifecycle rule ended is not there to give up.
             let _ = self.abandon(location, &id);
