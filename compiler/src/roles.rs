@@ -93,10 +93,10 @@ pub fn split(graph: &Graph<Tensor>, encrypt_head: bool) -> Result<Roles> {
             if !encrypted[above.index()] {
                 continue;
             }
-            if trees(above) {
+            if trees(above) && trees(id) {
                 return Err(Diagnostic::new(
                     Code::NeedsBootstrapping,
-                    format!("it reads, after a nonlinear step, the encrypted output of {}", graph.loc(above)),
+                    format!("trees that read the encrypted output of other trees, {}", graph.loc(above)),
                 )
                 .at(graph.loc(id).to_string())
                 .help(format!(

@@ -81,7 +81,11 @@ impl Emitter<'_> {
                 };
                 let constant = self.middles(id)?.into_iter().map(middle).collect();
                 let narrow = |w: &i64| {
-                    i32::try_from(*w).map_err(|_| Diagnostic::new(Code::CircuitTooLarge, "a weight over 31 bits"))
+                    i32::try_from(*w).map_err(|_| {
+                        Diagnostic::new(Code::CircuitTooLarge, format!("the integer weight {w} is over 31 bits"))
+                            .at(self.circuit.loc(id).to_string())
+                            .help("give weights fewer bits (--set weight-bits=6), or scale them down")
+                    })
                 };
                 let weight = weight.iter().map(narrow).collect::<Result<_>>()?;
                 Layer::Affine { operands, start: start.clone(), column: column.clone(), weight, constant }

@@ -14,7 +14,7 @@ use super::trees;
 use super::{Activation, Kept, Output, Row};
 use crate::options::{Options, RangeRule, RegimeRule};
 use crate::passes::PassCx;
-use crate::passes::lower_to_quant::{self, Sums};
+use crate::passes::lower_to_quant::{self, Sums, column_number};
 use std::collections::BTreeMap;
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::graph::{Graph, Loc, ValueId};
@@ -233,8 +233,7 @@ impl Quantizer<'_> {
             elements.push(Some((head, features.len() as u32)));
             // The grid's midpoints: a value takes the nearest code.
             let boundaries = (1..=largest).map(|code| low + step * (code as f64 - 0.5)).collect();
-            let column =
-                u32::try_from(*column).map_err(|_| Diagnostic::new(Code::CircuitTooLarge, "too many columns"))?;
+            let column = column_number(*column)?;
             features.push(CodedFeature { column, boundaries, missing: Missing::None });
         }
         let mut values: BTreeMap<&str, ValueId> = BTreeMap::new();

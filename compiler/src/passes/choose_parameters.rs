@@ -31,7 +31,8 @@ const NOISE_SHARE: f64 = 0.86;
 
 /// What the search needs of one output of the circuit.
 struct Demand<'a> {
-    name: String,
+    /// Of the operation that computes it, for messages.
+    place: String,
     kind: Kind<'a>,
     slots: u32,
     /// Largest error of the torus.
@@ -78,7 +79,7 @@ pub(super) fn run(ir: Ir, cx: &mut PassCx<'_>) -> Result<Ir> {
 fn demands<'a>(graph: &'a Graph<Circuit>, cx: &PassCx<'_>) -> Result<Vec<Demand<'a>>> {
     let precision = f64::from(cx.options.precision_bits);
     let mut demands = Vec::new();
-    for (name, id) in graph.outputs() {
+    for (_, id) in graph.outputs() {
         let (exact, source) = match (&graph.node(*id).op, graph.node(*id).operands.first()) {
             (CircuitOp::Extract { exact, .. }, Some(source)) => (*exact, *source),
             _ => return Err(super::requires("choose-parameters", "an `extract` at every output")),
@@ -94,14 +95,14 @@ fn demands<'a>(graph: &'a Graph<Circuit>, cx: &PassCx<'_>) -> Result<Vec<Demand<
                 let span = spans.min().unwrap_or(1) as f64;
                 let tolerance = if exact { 0.5 * unit } else { span * unit * (-precision).exp2() };
                 Demand {
-                    name: name.clone(),
+                    place: graph.loc(source).to_string(),
                     kind: Kind::Diagram { diagram, profile: diagram.noise_profile(), log2_delta: *log2_delta },
                     slots: diagram.slots,
                     tolerance,
                 }
             }
             CircuitOp::Polymul { outputs, weights } => Demand {
-                name: name.clone(),
+                place: graph.loc(source).to_string(),
                 kind: Kind::Linear {
                     // With the row that gives back the client's scale, see `emit`.
                     norm2: weights.iter().map(|&w| (w as f64).powi(2)).sum::<f64>()
@@ -161,42 +162,43 @@ fn search(demands: &[Demand<'_>], selectors: u32, cx: &PassCx<'_>) -> Result<Cho
                     continue;
                 }
                 let worst = demands.iter().zip(&sigmas).map(|(demand, sigmas)| excess(demand, &choice, *sigmas));
-                let (excess, name) = worst.fold((f64::NEG_INFINITY, ""), |a, b| if b.0 > a.0 { b } else { a });
+                let (excess, place) = worst.fold((f64::NEG_INFINITY, ""), |a, b| if b.0 > a.0 { b } else { a });
                 if excess <= 0.0 {
                     best = Some((time, choice));
                 } else if nearest.as_ref().is_none_or(|(known, _)| excess < *known) {
-                    nearest = Some((excess, name.to_owned()));
+                    nearest = Some((excess, place.to_owned()));
                 }
             }
         }
     }
     best.map(|(_, choice)| choice).ok_or_else(|| {
-        let (excess, name) = nearest.unwrap_or((0.0, String::new()));
+        let (excess, place) = nearest.unwrap_or((0.0, String::new()));
         let precision = cx.options.precision_bits;
         let fits = precision.saturating_sub(excess.ceil() as u32);
         Diagnostic::new(
             Code::NoParameters,
-            format!("output `{name}` misses {precision} bits of precision by {excess:.1} bits with every secure parameter set"),
+            format!("an output misses {precision} bits of precision by {excess:.1} bits with every secure parameter set"),
         )
+        .at(place)
         .note(format!("{products} external products over {selectors} selector bits; failure probability 2^-{}", cx.options.failure_bits))
         .help(format!("ask for less: --set precision-bits={fits}"))
     })
 }
 
-/// Bits by which the noise of an output is over its tolerance (negative: it fits), and the output's name.
+/// Bits by which the noise of an output is over its tolerance (negative: it fits), and the output's place.
 fn excess<'a>(demand: &'a Demand<'_>, choice: &Choice, sigmas: f64) -> (f64, &'a str) {
     let variance = match &demand.kind {
         Kind::Diagram { diagram: _, profile, log2_delta } => {
             let lowest = choice.gadget.map_or(64, |gadget| 64 - gadget.base_log * gadget.levels);
             if profile.reads_bits() && lowest > *log2_delta {
                 // A bit's body row is too coarse for the output's steps.
-                return (f64::from(lowest - log2_delta), &demand.name);
+                return (f64::from(lowest - log2_delta), &demand.place);
             }
             profile.variance(&choice.glwe, choice.gadget.as_ref(), *log2_delta)
         }
         Kind::Linear { norm2 } => noise::polynomial_product(&choice.glwe, choice.glwe.variance(), *norm2),
     };
-    ((variance.sqrt() * sigmas / (demand.tolerance * NOISE_SHARE)).log2(), &demand.name)
+    ((variance.sqrt() * sigmas / (demand.tolerance * NOISE_SHARE)).log2(), &demand.place)
 }
 
 /// The least polynomial size that holds the outputs, tables and spaced inputs of a demand.

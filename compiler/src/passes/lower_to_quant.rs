@@ -95,7 +95,7 @@ fn linear(
         ints.extend(row.iter().chain([bias]).map(|w| (w / unit).round() as i64));
         step.push(unit);
     }
-    let columns = u32::try_from(columns).map_err(|_| Diagnostic::new(Code::CircuitTooLarge, "too many columns"))?;
+    let columns = column_number(columns)?;
     let offset = vec![0.0; outputs];
     let outputs = outputs as u32;
     let mut push = |op, operands| quant.push(op, operands, None, loc.clone()).map_err(|why| ill_typed(&why));
@@ -284,8 +284,7 @@ impl Encoder {
                 (true, _) => Missing::Low,
             };
             number.insert(column, features.len() as u32);
-            let column =
-                u32::try_from(column).map_err(|_| Diagnostic::new(Code::CircuitTooLarge, "too many columns"))?;
+            let column = column_number(column)?;
             features.push(CodedFeature { column, boundaries: own, missing });
         }
         Ok(Encoder { features, number })
@@ -410,4 +409,12 @@ fn common_unit(weights: impl Iterator<Item = f64>, span: f64, most: f64) -> Opti
     }
     let near = |w: &f64| (w / unit - (w / unit).round()).abs() * unit <= 2.0 * tolerance;
     weights.iter().all(near).then_some(unit)
+}
+
+/// The number of a column, as circuits hold it.
+pub(crate) fn column_number(column: usize) -> Result<u32> {
+    u32::try_from(column).map_err(|_| {
+        Diagnostic::new(Code::CircuitTooLarge, format!("{column} columns: a row may have 2^32"))
+            .help("select the columns that the model uses before it")
+    })
 }
