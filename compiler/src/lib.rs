@@ -141,7 +141,12 @@ fn prepared(model: Graph<Tensor>, options: &Options) -> Result<Prepared> {
     let Ir::Tensor(model) = fused else {
         return Err(Diagnostic::internal("a pass over the whole model left the float stage"));
     };
-    let roles = roles::split(&model, options.encrypt_head)?;
+    let mut roles = roles::split(&model, options.encrypt_head)?;
+    let body = run_passes(Ir::Tensor(roles.body), &["expand-scores"], &mut cx, &DriverOptions::default())?;
+    let (Ir::Tensor(body), _) = body else {
+        return Err(Diagnostic::internal("a pass over the encrypted part left the float stage"));
+    };
+    roles.body = body;
     let notes = passes.into_iter().flat_map(|pass| pass.notes).collect();
     Ok(Prepared { model, roles, notes })
 }

@@ -75,7 +75,7 @@ fn nothing_to_encrypt(graph: &Graph<Tensor>) -> Diagnostic {
 /// Splits a model; with `encrypt_head` the heads that read scores are encrypted too.
 ///
 /// # Errors
-/// [`Code::NothingToEncrypt`]; [`Code::NeedsBootstrapping`] where a model operation reads the nonlinear output of another.
+/// [`Code::NothingToEncrypt`]; [`Code::NeedsBootstrapping`] where trees read the output of other trees.
 pub fn split(graph: &Graph<Tensor>, encrypt_head: bool) -> Result<Roles> {
     let models: Vec<ValueId> = graph.values().filter(|&id| is_model(graph, id)).collect();
     if models.is_empty() {

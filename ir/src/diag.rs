@@ -58,7 +58,7 @@ codes! {
     OpUnsupported = "E0101", Input, "operations that Tacit does not support";
     OpsetUnsupported = "E0102", Input, "an operator set that Tacit does not know";
     VariantUnsupported = "E0103", Input, "a form of a supported operation that Tacit does not support";
-    NeedsBootstrapping = "E0104", Input, "an encrypted operation that needs the output of a nonlinear one";
+    NeedsBootstrapping = "E0104", Input, "trees that need the output of another encrypted operation";
     NothingToEncrypt = "E0105", Input, "the model has no operation to run encrypted";
     ShapeMismatch = "E0201", Input, "shapes do not fit together";
     ElementTypeMismatch = "E0202", Input, "an element type does not fit";

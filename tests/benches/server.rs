@@ -1,10 +1,13 @@
 //! What the server adds to the bare runtime, and what it does under load: `cargo bench -p tacit-tests --bench server
 //! [-- load [SECONDS]]`; a part of an example's name restricts it.
 //!
-//! Requests and bare runs take turns, on pools of as many threads and as nice; medians. A request opens a connection of its own
-//! on loopback. `key` says where the evaluation key comes from; `request` sends its section every time.
+//! Requests, bare runs and bare exchanges of as many bytes over a socket take turns, on pools of as many threads and as nice;
+//! medians. A request opens a connection of its own on loopback. `wire` is what the kernel takes to move the bytes, without a server:
+//! it is part of what the server adds. `key` says where the evaluation key comes from; `request` sends its section every time.
 #![allow(clippy::print_stdout, reason = "a program that prints")]
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -31,13 +34,14 @@ fn main() {
         return load(Duration::from_secs(seconds));
     }
     println!(
-        "{:<24} {:<8} {:>9} {:>9} {:>9} {:>9} {:>8} {:>6} {:>9} {:>9} {:>6}",
+        "{:<24} {:<8} {:>9} {:>9} {:>9} {:>9} {:>8} {:>8} {:>6} {:>9} {:>9} {:>6}",
         "example",
         "key",
         "body KB",
         "bare ms",
         "server ms",
         "adds ms",
+        "wire ms",
         "adds %",
         "p95",
         "bare /s",
@@ -56,6 +60,27 @@ fn pool() -> rayon::ThreadPool {
         let _ = rustix::process::nice(NICENESS);
     };
     rayon::ThreadPoolBuilder::new().start_handler(nice).build().expect("threads start")
+}
+
+/// Takes bodies of so many bytes, one a connection, and answers with so many others.
+fn wire(body: usize, reply: usize) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    thread::spawn(move || {
+        let (mut taken, given) = (vec![0; body], vec![0; reply]);
+        for mut stream in listener.incoming().flatten() {
+            if stream.read_exact(&mut taken).and_then(|()| stream.write_all(&given)).is_err() {
+                return;
+            }
+        }
+    });
+    address
+}
+
+fn exchange(address: SocketAddr, body: &[u8]) {
+    let mut stream = TcpStream::connect(address).expect("a connection");
+    stream.write_all(body).expect("it takes the body");
+    stream.read_to_end(&mut Vec::new()).expect("it answers");
 }
 
 fn overhead(name: &str) {
@@ -81,8 +106,12 @@ fn overhead(name: &str) {
             assert!(result.is_ok_and(|result| result == expected));
         };
         ask();
-        let (mut bare, mut served) = (Vec::new(), Vec::new());
+        let (mut bare, mut served, mut moved) = (Vec::new(), Vec::new(), Vec::new());
+        let wire = wire(body.len(), expected.len());
         for _ in 0..TIMES {
+            let start = Instant::now();
+            exchange(wire, &body);
+            moved.push(ms(start));
             let start = Instant::now();
             bare_run();
             bare.push(ms(start));
@@ -92,7 +121,7 @@ fn overhead(name: &str) {
         }
         served.sort_by(f64::total_cmp);
         let p95 = served[TIMES * 95 / 100];
-        let (bare, served) = (median(bare), median(served));
+        let (bare, served, moved) = (median(bare), median(served), median(moved));
         // Throughput: the same number of evaluations, from two clients that always have one asked for.
         let count = ((2000.0 / served) as usize).clamp(8, 400) & !1;
         let start = Instant::now();
@@ -108,13 +137,14 @@ fn overhead(name: &str) {
         });
         let rate = count as f64 / start.elapsed().as_secs_f64();
         println!(
-            "{:<24} {:<8} {:>9.1} {:>9.2} {:>9.2} {:>9.2} {:>8.1} {:>6.1} {:>9.1} {:>9.1} {:>6.2}",
+            "{:<24} {:<8} {:>9.1} {:>9.2} {:>9.2} {:>9.2} {:>8.2} {:>8.1} {:>6.1} {:>9.1} {:>9.1} {:>6.2}",
             name,
             mode,
             body.len() as f64 / 1e3,
             bare,
             served,
             served - bare,
+            moved,
             100.0 * (served / bare - 1.0),
             p95,
             bare_rate,

@@ -422,3 +422,18 @@ fn scalers_and_batch_normalizations_leave_nothing_behind() {
         assert!(error <= 0.06, "{regime:?}: {error}");
     }
 }
+
+/// Columns of 0 and 1 beside real ones: weights that are fine enough for the steps of the real ones.
+#[test]
+fn columns_of_few_and_of_many_steps_add_up() {
+    let model = network(&layers(&[WIDTH, 6, 3], 21));
+    let mixed = |count, seed| -> Matrix {
+        let truth = |x: f64| if x > 0.0 { 1.0 } else { 0.0 };
+        rows(count, WIDTH, seed).iter().map(|row| vec![truth(row[0]), truth(row[1]), row[2], row[3]]).collect()
+    };
+    let (calibration, test) = (mixed(400, 22), mixed(200, 23));
+    let options = Options { input_bits: Some(8), ..fixed(RangeRule::MinMax, true, false) };
+    let artifact = compiled(&model, &calibration, &options).artifact;
+    let error = error(&clear(&artifact, &test), &float(&model, &test), None);
+    assert!(error < 0.03, "{error}");
+}

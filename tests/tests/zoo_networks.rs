@@ -37,7 +37,7 @@ fn import(case: &NetworkCase) -> Result<Graph<Tensor>, String> {
 /// Runs `check` on every network, on all cores, and reports all failures at once.
 fn every(stages: &[&str], check: impl Fn(&NetworkCase) -> Result<String, String> + Sync) {
     let cases = network_cases();
-    assert!(cases.len() >= 210, "{} networks", cases.len());
+    assert!(cases.len() >= 224, "{} networks", cases.len());
     let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let work = || {
         while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -71,8 +71,8 @@ fn the_float_interpreter_equals_onnxruntime() {
     });
 }
 
-/// Means of quantized values often lie midway between two integers, and which one they are rounded to is up to the order of
-/// float sums: onnxruntime's own levels of optimization differ by two units on this one.
+/// Means of quantized values often lie midway between two integers, and float sums decide by their rounding errors which one they
+/// are rounded to: onnxruntime's own levels of optimization differ by two units on this one. Ours is to even (`spec/quantized.md`).
 const MIDWAY: &[&str] = &["cnn_average_pool_qdq_u8_channel"];
 
 /// Rows of the same class: the same label, or the same position of the greatest score.
@@ -103,8 +103,8 @@ fn integers_are_exact_and_simulated_circuits_agree() {
             let own = case.errors(&found);
             let off = own.iter().filter(|error| **error > 0.5 * unit).count();
             note = format!("{off} of {} off, at most by {:.3} units; ", own.len(), largest(&own) / unit);
-            if largest(&own) > limit(case, unit) {
-                return Err(format!("{note}more than one unit"));
+            if largest(&own) > limit(case, unit) || off * 10 > own.len() {
+                return Err(format!("{note}too many, or by more than one unit"));
             }
         }
         let batch = codec.encode(&case.case.inputs).map_err(|why| why.to_string())?;
@@ -276,7 +276,7 @@ fn the_table_of_exported_operators_is_up_to_date() {
         if more > 0 { format!("{}: {first} and {more} more", models.len()) } else { first }
     };
     let mut table = format!(
-        "{EXPORTED}\nWritten by the test `zoo_networks` from the models of the zoo and the examples. A model that agrees compiles, and its circuit\ngives onnxruntime's answers in simulation (tests `zoo`, `zoo_networks`, `networks`, `examples_clear`). Models made by hand are not\ncounted. Neither exporter of torch writes Softsign: it is Abs, Add and Div.\n\n| operator | exporter | models that agree | refused |\n| --- | --- | --- | --- |\n"
+        "{EXPORTED}\nWritten by the test `zoo_networks` from the models of the zoo and the examples. A model that agrees compiles, and its circuit\ngives onnxruntime's answers in simulation (tests `zoo`, `zoo_networks`, `networks`, `examples_clear`). Models made by hand are not\ncounted. E0801 are networks that no calibration rows are given for in test `zoo`. Neither exporter of torch writes Softsign: it is Abs, Add and Div.\n\n| operator | exporter | models that agree | refused |\n| --- | --- | --- | --- |\n"
     );
     for (form, exporters) in &found {
         for (exporter, models) in exporters {

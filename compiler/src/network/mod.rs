@@ -8,6 +8,7 @@ mod accuracy;
 pub(crate) mod calibrate;
 mod function;
 mod grid;
+mod halves;
 pub(crate) mod heads;
 mod labels;
 pub(crate) mod quantize;

@@ -34,6 +34,11 @@ const KEPT_NORM: f64 = 1024.0;
 /// A row's weights may get finer by up to this factor where its sum is smaller than the layer's largest.
 const FINEST: f64 = 8.0;
 
+/// Weights of so many bits are too coarse for sums of atoms of many and of few steps.
+const COARSE_BITS: u32 = 8;
+/// Factors of this and more between what weights of one sum are relative to are made up for.
+const MIXED: f64 = 4.0;
+
 /// The integers of an atom: `real = offset + step * integer`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Grid {
@@ -110,16 +115,15 @@ pub(crate) fn quantize(
             layer.rows.len() as u64,
         );
     }
-    for Output { name, rows, exact, loc: _ } in &network.outputs {
+    for Output { name, rows, exact, loc } in &network.outputs {
         let (matrix, operands) = quantizer.matrix(rows, cx.options.weight_bits(), *exact)?;
         let Matrix { start, column, weight, step, offset, spread, exact, .. } = matrix;
         let sums = quantizer.push(
             QuantOp::Affine { start, column, weight, spread, exact: exact.then_some(true) },
             operands,
-            &Loc::Pass("lower-to-quant"),
+            loc,
         )?;
-        let value =
-            quantizer.push(QuantOp::Dequantize { step, offset, exact }, vec![sums], &Loc::Pass("lower-to-quant"))?;
+        let value = quantizer.push(QuantOp::Dequantize { step, offset, exact }, vec![sums], loc)?;
         quantizer.quant.output(name.clone(), value);
     }
     Ok(quantizer.quant)
@@ -353,7 +357,8 @@ impl Quantizer<'_> {
             } else if let Some(steps) = natural {
                 largest / steps
             } else if self.options.per_channel {
-                largest / most / (widest * largest / span).clamp(1.0, FINEST)
+                let finer = if weight_bits <= COARSE_BITS { self.mixture(row, &weights) } else { 1.0 };
+                largest / most / (widest * largest / span).clamp(1.0, FINEST) / finer
             } else {
                 layer_largest / asked
             };
@@ -403,6 +408,25 @@ impl Quantizer<'_> {
         deviations.sort_by(f64::total_cmp);
         out.spread = deviations.get(deviations.len() / 2).copied().unwrap_or(0.0);
         Ok((out, operands.into_keys().collect()))
+    }
+
+    /// By what factor a row's weights must be finer than those of atoms that all have as many steps: what an atom of many steps
+    /// (the sum of trees, a real column) adds to a sum is rounded with its small weight, relative to which that of an atom of
+    /// few steps (a column of 0 and 1) is large. Large weights make noise larger: only sums of trees, or of what the client gives
+    /// alone, are worth it.
+    fn mixture(&self, row: &Row, weights: &[f64]) -> f64 {
+        let bounds = |atom: u32| self.network.bounds.get(atom as usize);
+        let of_trees = row.terms.iter().any(|(atom, _)| matches!(bounds(*atom), Some(Some(_))));
+        if !of_trees && row.terms.iter().any(|(atom, _)| bounds(*atom).is_none()) {
+            return 1.0;
+        }
+        let steps = |atom: u32| (self.grids[atom as usize].high - self.grids[atom as usize].low) as f64;
+        let atoms = || row.terms.iter().map(|(atom, _)| *atom).zip(weights);
+        let most_steps = atoms().fold(0.0f64, |most, (atom, _)| most.max(steps(atom)));
+        let largest = weights.iter().fold(0.0f64, |largest, weight| largest.max(weight.abs()));
+        let most_added = atoms().fold(0.0f64, |most, (atom, weight)| most.max(weight.abs() * steps(atom)));
+        let factor = if most_added > 0.0 { largest * most_steps / most_added } else { 1.0 };
+        if factor < MIXED { 1.0 } else { factor }
     }
 
     /// An atom's integers on the calibration rows.

@@ -6,6 +6,7 @@
 
 use super::function::{Function, Scalar};
 use super::grid::{self, MOST_STEPS, Points};
+use super::halves;
 use super::quantize::{ENTRIES, Grid, natural_grid, range};
 use super::trace::Activation;
 use crate::options::Options;
@@ -114,6 +115,11 @@ pub(super) fn tables(
     }
     let sampled = samples.clone();
     find_steps(layer, sums, &roundings, &exact, &mut samples)?;
+    if halves::rounds_to_even(&layer.function) {
+        let of_model = |element: usize| points[element].filter(|_| sums.kept[element]).map(|points| points.step);
+        let own_steps: Vec<Option<f64>> = (0..points.len()).map(of_model).collect();
+        settle_halves(layer, sums, &roundings, &own_steps, &mut samples)?;
+    }
     let mut out = Tables::default();
     let mut known: HashMap<Vec<i64>, u32> = HashMap::new();
     for (element, rounding) in roundings.iter().enumerate() {
@@ -193,6 +199,40 @@ fn find_steps(
             own.sort_unstable();
         }
     }
+}
+
+/// Gives samples beside a step that lie midway between two integers of the model the even one; `own_steps` of the elements that
+/// are sums of its integers.
+fn settle_halves(
+    layer: &Activation,
+    sums: &Sums<'_>,
+    roundings: &[Rounding],
+    own_steps: &[Option<f64>],
+    samples: &mut [Vec<Sample>],
+) -> Result<()> {
+    let beside_a_step = |own: &[Sample], at: usize| {
+        let differs = |other: Option<&Sample>| other.is_some_and(|other| other.1 != own[at].1);
+        differs(at.checked_sub(1).and_then(|before| own.get(before))) || differs(own.get(at + 1))
+    };
+    let places: Vec<Vec<usize>> = samples
+        .iter()
+        .zip(own_steps)
+        .map(|(own, step)| (0..own.len()).filter(|&at| step.is_some() && beside_a_step(own, at)).collect())
+        .collect();
+    let most = places.iter().map(Vec::len).max().unwrap_or(0);
+    let argument = |element: usize, number: usize| {
+        let sum = places[element].get(number).map_or(sums.ranges[element].0, |at| samples[element][*at].0);
+        sums.real(element, sum)
+    };
+    let arguments: Vec<Vec<f64>> =
+        (0..samples.len()).map(|element| (0..most).map(|number| argument(element, number)).collect()).collect();
+    let even = halves::even_values(layer, &arguments, own_steps)?;
+    for (((own, places), even), rounding) in samples.iter_mut().zip(&places).zip(&even).zip(roundings) {
+        for (at, value) in places.iter().zip(even) {
+            own[*at].1 = value.map_or(own[*at].1, |value| rounding.integer(value));
+        }
+    }
+    Ok(())
 }
 
 /// The first and the last sample of each run of one value.

@@ -115,7 +115,10 @@ pub(crate) fn trace(graph: &Graph<Tensor>, head: HeadRule) -> Result<Network> {
         terms: 0,
         sums: Combiner::default(),
     };
-    for id in graph.values() {
+    // The first atoms are the network's inputs.
+    let is_input = |id: &ValueId| matches!(graph.node(*id).op, TensorOp::Input { .. } | TensorOp::TreeEnsemble { .. });
+    let (inputs, others): (Vec<ValueId>, Vec<ValueId>) = graph.values().partition(is_input);
+    for id in inputs.into_iter().chain(others) {
         tracer.node(id).map_err(|why| if why.place.is_none() { why.at(graph.loc(id).to_string()) } else { why })?;
     }
     for (name, id) in graph.outputs() {
@@ -256,9 +259,6 @@ impl Tracer<'_> {
                 Traced::Affine(self.new_atoms(columns)?)
             }
             TensorOp::TreeEnsemble { .. } => {
-                if !self.network.layers.is_empty() {
-                    return Err(Diagnostic::new(Code::VariantUnsupported, "trees behind another encrypted operation"));
-                }
                 let (name, bounds) = (trees::name(self.graph, id), trees::bounds(&node.op));
                 self.network.inputs.extend((0..bounds.len()).map(|output| (name.clone(), output)));
                 let outputs = bounds.len();

@@ -151,10 +151,15 @@ pub(super) fn explanation(
     }
     for (at, params) in choice.partitions.iter().enumerate().filter(|_| choice.partitions.len() > 1) {
         let [(arguments, argument), (outputs, output)] = judge.limits(choice, at);
-        notes.push(format!(
-            "partition {at}, n={}, is limited by the noise of its arguments at {argument}, {:.1} bits below what is tolerated there, and of its outputs at {output}, {:.1} bits below",
-            params.lwe.dimension, -arguments, -outputs
-        ));
+        let mut note = format!(
+            "partition {at}, n={}, is limited by the noise of its arguments at {argument}, {:.1} bits below what is tolerated there",
+            params.lwe.dimension, -arguments
+        );
+        // Where its noise is beside another's everywhere, nothing is limited by it.
+        if outputs.is_finite() {
+            note += &format!(", and of its outputs at {output}, {:.1} bits below", -outputs);
+        }
+        notes.push(note);
     }
     let now = server_us(choice, needs, cx);
     let with = |factor: f64| {

@@ -177,10 +177,15 @@ fn search(demands: &[Demand<'_>], selectors: u32, cx: &PassCx<'_>) -> Result<Cho
         let fits = precision.saturating_sub(excess.ceil() as u32);
         Diagnostic::new(
             Code::NoParameters,
-            format!("an output misses {precision} bits of precision by {excess:.1} bits with every secure parameter set"),
+            format!(
+                "an output misses {precision} bits of precision by {excess:.1} bits with every secure parameter set"
+            ),
         )
         .at(place)
-        .note(format!("{products} external products over {selectors} selector bits; failure probability 2^-{}", cx.options.failure_bits))
+        .note(format!(
+            "{products} external products over {selectors} selector bits; failure probability 2^-{}",
+            cx.options.failure_bits
+        ))
         .help(format!("ask for less: --set precision-bits={fits}"))
     })
 }

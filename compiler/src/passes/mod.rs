@@ -13,6 +13,7 @@ mod driver;
 mod drop_cuts;
 mod encrypt_head;
 mod expand_bits;
+mod expand_scores;
 mod fuse_linear;
 mod fuse_switches;
 mod lower_network;
@@ -57,6 +58,7 @@ pub struct Pass {
 pub static PASSES: &[Pass] = &[
     Pass { info: &fuse_linear::INFO, run: fuse_linear::run },
     Pass { info: &encrypt_head::INFO, run: encrypt_head::run },
+    Pass { info: &expand_scores::INFO, run: expand_scores::run },
     Pass { info: &lower_to_quant::INFO, run: lower_to_quant::run },
     Pass { info: &prune_paths::INFO, run: prune_paths::run },
     Pass { info: &merge_siblings::INFO, run: merge_siblings::run },

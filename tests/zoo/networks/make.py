@@ -457,11 +457,18 @@ def brevitas_networks():
 
 def sklearn_networks():
     from skl2onnx import to_onnx
+    from sklearn.ensemble import GradientBoostingRegressor, RandomForestClassifier, StackingClassifier, StackingRegressor
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.multiclass import OneVsRestClassifier
     from sklearn.neural_network import MLPClassifier, MLPRegressor
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
+    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
     more = dict(max_iter=1500, random_state=0)
+    forest, tree = RandomForestClassifier(8, max_depth=4, random_state=0), DecisionTreeClassifier(max_depth=4, random_state=0)
+    line, level = LogisticRegression(max_iter=500), [("a", forest), ("b", LogisticRegression(max_iter=500))]
+    regressors = [("a", GradientBoostingRegressor(n_estimators=10, max_depth=3, random_state=0)), ("b", Ridge())]
     for name, data, model in [
         ("sklearn_mlp_relu", "wine", MLPClassifier((8,), **more)),
         ("sklearn_mlp_tanh", "iris", MLPClassifier((8, 6), activation="tanh", **more)),
@@ -469,6 +476,16 @@ def sklearn_networks():
         ("sklearn_mlp_two", "wine", MLPClassifier((6,), **more)),
         ("sklearn_mlp_scaled", "flat", make_pipeline(StandardScaler(), MLPClassifier((12,), alpha=1.0, **more))),
         ("sklearn_mlp_regression", "diabetes", MLPRegressor(hidden_layer_sizes=(8,), alpha=1.0, **more)),
+        # Trees and linear models under a model of their scores.
+        ("stacking_line_two", "wine", StackingClassifier(level, line, cv=3)),
+        ("stacking_line", "wine", StackingClassifier(level, line, cv=3)),
+        ("stacking_line_passthrough", "iris", StackingClassifier(level, line, cv=3, passthrough=True)),
+        ("stacking_rest", "iris", StackingClassifier([("a", tree), ("b", OneVsRestClassifier(line))], line, cv=3)),
+        ("stacking_mlp", "iris", StackingClassifier(level, MLPClassifier((6,), **more), cv=3)),
+        ("stacking_forest", "iris", StackingClassifier([("a", tree), ("b", line)], forest, cv=3)),
+        ("stacking_mlp_two", "wine", StackingClassifier([("a", tree), ("b", MLPClassifier((4,), **more))], line, cv=3)),
+        ("stacking_ridge_regression", "diabetes", StackingRegressor(regressors, Ridge(), cv=3)),
+        ("stacking_mlp_regression", "diabetes", StackingRegressor([("a", DecisionTreeRegressor(max_depth=4, random_state=0)), ("b", Ridge())], MLPRegressor(hidden_layer_sizes=(6,), alpha=1.0, **more), cv=3)),
     ]:
         if ONLY not in name:
             continue
