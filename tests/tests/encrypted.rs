@@ -5,6 +5,7 @@ use indicatif::ProgressBar;
 use tacit::commands::encrypted_predictions;
 use tacit_client::codec::Codec;
 use tacit_compiler::options::Options;
+use tacit_tests::zoo::{Case, network_cases};
 use tacit_tests::{difference, examples};
 
 #[test]
@@ -26,4 +27,25 @@ fn every_test_row_of_every_example() {
         rows += evaluation.results.len();
     }
     assert!(rows > 1000, "{rows} rows");
+}
+
+/// Trees, linear models and a model of their scores in one circuit: whole stacks, as scikit-learn trains them.
+#[test]
+fn stacks_of_models_in_one_circuit() {
+    for (name, bootstraps) in [("stacking_line_two", false), ("stacking_rest", true)] {
+        let network = network_cases().into_iter().find(|network| network.case.name == name).unwrap();
+        let (compiled, _) = network.compile().unwrap();
+        let layout = &compiled.artifact.client.layout;
+        assert!(layout.glwe.is_secure());
+        let plan = compiled.artifact.plan.as_ref().unwrap();
+        assert!(plan.network.reads_slots(), "{name}: nothing reads the trees");
+        assert_eq!(plan.counts().bootstraps > 0, bootstraps, "{name}");
+        let codec = Codec::new(&compiled.artifact).unwrap();
+        let Case { inputs, expected, .. } = &network.case;
+        let (evaluation, passed) =
+            encrypted_predictions(&compiled.artifact, &codec, inputs, &ProgressBar::hidden()).unwrap();
+        let outputs = codec.decode(&evaluation.results, &passed).unwrap();
+        let wrong = difference(&outputs, expected).labels;
+        assert!(wrong * 10 <= evaluation.results.len(), "{name}: {wrong} labels of {}", evaluation.results.len());
+    }
 }
