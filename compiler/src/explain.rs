@@ -30,6 +30,52 @@ pub struct Line {
     pub cost_us: Option<f64>,
 }
 
+/// What the encrypted operations of one place do.
+#[derive(Default)]
+struct Work {
+    /// External products of decision diagrams.
+    products: Option<u64>,
+    /// Sums of packed inputs.
+    packed: u64,
+    /// Look-ups whose regime is open.
+    look_ups: u64,
+    /// Rotated look-ups, and their products.
+    rotated: (u64, u64),
+    bootstraps: u64,
+    /// Least and greatest bits of sums.
+    sums: Option<(u32, u32)>,
+    us: f64,
+}
+
+impl Work {
+    fn add_sums(&mut self, bits: u32) {
+        let (least, greatest) = self.sums.unwrap_or((bits, bits));
+        self.sums = Some((least.min(bits), greatest.max(bits)));
+    }
+
+    fn how(&self) -> String {
+        let counted = |count: u64, text: String| (count > 0).then_some(text);
+        let (rotated, products) = self.rotated;
+        let parts = [
+            self.products.map(|products| format!("R1, {products} external products")),
+            counted(self.packed, format!("R0, {} sums of packed inputs", self.packed)),
+            counted(self.look_ups, format!("{} look-ups", self.look_ups)),
+            counted(rotated, format!("R1, {rotated} look-ups by {products} products")),
+            counted(self.bootstraps, format!("R2, {} bootstraps", self.bootstraps)),
+            self.sums.map(|(least, greatest)| match least == greatest {
+                true => format!("sums of {least} bits"),
+                false => format!("sums of {least} to {greatest} bits"),
+            }),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        if parts.is_empty() { PART.to_owned() } else { format!("encrypted: {}", parts.join("; ")) }
+    }
+
+    fn cost_us(&self) -> Option<f64> {
+        (self.us > 0.0).then_some(self.us)
+    }
+}
+
 /// Explains a model; bits and times of networks need calibration rows.
 ///
 /// # Errors
@@ -47,11 +93,10 @@ pub fn explain(
     let mut lines = clear(&roles.head, "client, in clear, before encryption");
     let is_network = network::is_network(&roles.body);
     let rows = calibration_rows(&roles.head, calibration)?;
-    let mut found: BTreeMap<String, (Vec<String>, f64)> = BTreeMap::new();
+    let mut found: BTreeMap<String, Work> = BTreeMap::new();
     if is_network && rows.is_empty() {
         for layer in &trace(&roles.body, options.head())?.layers {
-            let entry = found.entry(layer.loc.to_string()).or_default();
-            entry.0.push(format!("{} look-ups", layer.rows.len()));
+            found.entry(layer.loc.to_string()).or_default().look_ups += layer.rows.len() as u64;
         }
     } else {
         let kept = network::Kept::of(&roles.head, options)?;
@@ -66,16 +111,11 @@ pub fn explain(
         costs(&circuit, &options.cost_profile, &mut found);
     }
     for (place, op) in operations(&roles.body) {
-        let (how, cost_us) = match found.remove(&place) {
-            Some((how, cost)) => (how.join(", "), (cost > 0.0).then_some(cost)),
-            None => (String::new(), None),
-        };
-        let how = if how.is_empty() { PART.to_owned() } else { format!("encrypted: {how}") };
-        lines.push(Line { place, op, how, cost_us });
+        let work = found.remove(&place).unwrap_or_default();
+        lines.push(Line { place, op, how: work.how(), cost_us: work.cost_us() });
     }
-    for (place, (how, cost)) in found {
-        let how = format!("encrypted: {}", how.join(", "));
-        lines.push(Line { place, op: String::new(), how, cost_us: (cost > 0.0).then_some(cost) });
+    for (place, work) in found {
+        lines.push(Line { place, op: String::new(), how: work.how(), cost_us: work.cost_us() });
     }
     lines.extend(clear(&roles.tail, "client, in clear, after decryption"));
     Ok(merged(with_composed(lines, &all)))
@@ -134,7 +174,7 @@ fn operations(graph: &Graph<Tensor>) -> impl Iterator<Item = (String, String)> +
 }
 
 /// What each place of the circuit does, and its predicted microseconds.
-fn costs(graph: &Graph<Circuit>, cost: &CostProfile, out: &mut BTreeMap<String, (Vec<String>, f64)>) {
+fn costs(graph: &Graph<Circuit>, cost: &CostProfile, out: &mut BTreeMap<String, Work>) {
     let mut params = None;
     let mut inputs = None;
     for id in graph.values() {
@@ -151,20 +191,22 @@ fn costs(graph: &Graph<Circuit>, cost: &CostProfile, out: &mut BTreeMap<String, 
     };
     for id in graph.values() {
         let node = graph.node(id);
-        let (what, us) = match (&node.op, &node.ty) {
+        let work = out.entry(graph.loc(id).to_string()).or_default();
+        match (&node.op, &node.ty) {
             (CircuitOp::Decide { diagram, .. }, _) => {
                 let products = diagram.products();
-                let us = gadget.map_or(0.0, |gadget| products as f64 * cost.external_product_us(&glwe, &gadget));
-                (format!("R1, {products} external products"), us)
+                *work.products.get_or_insert(0) += products;
+                work.us += gadget.map_or(0.0, |gadget| products as f64 * cost.external_product_us(&glwe, &gadget));
             }
-            (CircuitOp::Polymul { outputs, .. }, _) => (format!("R0, {outputs} sums of packed inputs"), 0.0),
+            (CircuitOp::Polymul { outputs, .. }, _) => work.packed += u64::from(*outputs),
             (CircuitOp::RotateLookup { table, .. }, _) => {
                 let turns = passes::turns(graph, id).into_iter().sum::<tacit_ir::stage::circuit::network::Turns>();
-                let us = gadget.map_or(0.0, |gadget| {
+                work.rotated.0 += table.len() as u64;
+                work.rotated.1 += u64::from(turns.singles) + u64::from(turns.blocks);
+                work.us += gadget.map_or(0.0, |gadget| {
                     f64::from(turns.singles) * cost.rotation_us(&glwe, &gadget)
                         + f64::from(turns.blocks) * cost.block_us(&glwe, &gadget, BLOCK as f64)
                 });
-                (format!("R1, {} look-ups by {} products", table.len(), turns.singles + turns.blocks), us)
             }
             (CircuitOp::Bootstrap { table, results, .. }, _) => {
                 let count = table.len() / results.unwrap_or(1) as usize;
@@ -179,18 +221,17 @@ fn costs(graph: &Graph<Circuit>, cost: &CostProfile, out: &mut BTreeMap<String, 
                 let one = params.map_or(0.0, |params| {
                     cost.bootstrap_us(&glwe, params) + if large { cost.keyswitch_us(&glwe, params) } else { 0.0 }
                 });
-                (format!("R2, {count} bootstraps"), count as f64 * one)
+                work.bootstraps += count as u64;
+                work.us += count as f64 * one;
             }
             (CircuitOp::Affine { column, .. }, CircuitType::Lwe { ranges, small, .. }) => {
                 let widest = ranges.iter().map(|(low, high)| low.abs_diff(*high)).max().unwrap_or(0);
-                let bits = u64::BITS - widest.leading_zeros();
-                let us = cost.lwe_term_ns * column.len() as f64 * words(*small) / 1000.0;
-                (format!("sums of {bits} bits"), us)
+                work.add_sums(u64::BITS - widest.leading_zeros());
+                work.us += cost.lwe_term_ns * column.len() as f64 * words(*small) / 1000.0;
             }
-            _ => continue,
-        };
-        let entry = out.entry(graph.loc(id).to_string()).or_default();
-        entry.0.push(what);
-        entry.1 += us;
+            _ => {}
+        }
     }
+    // Parameters, inputs.
+    out.retain(|_, work| work.how() != PART);
 }

@@ -1,7 +1,7 @@
 //! `expand-scores`: the scores of classifiers that are encrypted, in operations that networks have.
 //!
 //! A classifier in the middle of a model (the first level of a stack) has its transform in the encrypted part. The logistic of
-//! -s is 1 less that of s, so that both scores of two classes take one table. PROBIT, SOFTMAX_ZERO and libsvm's coupling stay as
+//! -s is 1 less that of s, so that both scores of two classes take one table; what adds up to 1 needs no norm. PROBIT, SOFTMAX_ZERO and libsvm's coupling stay as
 //! they are, and are refused later. So does the norm that is a greatest value: its sign is open.
 
 use super::{Ir, PassCx, PassInfo, StageName, diagrams::ill_typed};
@@ -23,6 +23,7 @@ pub(super) fn run(ir: Ir, cx: &mut PassCx<'_>) -> Result<Ir> {
         let found = match (&node.op, operands.as_slice()) {
             (TensorOp::PostTransform { kind }, [x]) => transform(new, *kind, *x, loc),
             (TensorOp::BinaryScores { positive, kind }, [x]) => both_scores(new, *positive, *kind, *x, loc),
+            (TensorOp::Normalizer { norm: Norm::L1 }, [x]) if adds_to_one(&graph, node.operands[0]) => Some(Ok(*x)),
             (TensorOp::Normalizer { norm }, [x]) => normalized(new, *norm, *x, loc),
             (TensorOp::ZipMap { .. }, [x]) => Some(Ok(*x)),
             _ => None,
@@ -68,6 +69,16 @@ fn both_scores(
     let first = if positive || logistic { 1.0 } else { 0.0 };
     let both = TensorOp::Linear { outputs: 2, weights: vec![-1.0, 1.0], bias: vec![first, 0.0] };
     Some(score.and_then(|score| new.push(both, vec![score], None, loc.clone())))
+}
+
+/// Whether the elements of each row are at least 0 and their sum is 1.
+fn adds_to_one(graph: &Graph<Tensor>, id: ValueId) -> bool {
+    match &graph.node(id).op {
+        TensorOp::PostTransform { kind: PostTransform::Softmax } => true,
+        TensorOp::BinaryScores { kind: PostTransform::Logistic, .. } => true,
+        TensorOp::Softmax { axis, log: false } => *axis == 1 && graph.node(id).ty.shape.len() == 2,
+        _ => false,
+    }
 }
 
 /// Rows of nothing but zeros stay so: no norm is less than [`LEAST_NORM`].
