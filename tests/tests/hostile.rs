@@ -5,14 +5,18 @@
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeMap;
 use tacit_client::codec::Codec;
 use tacit_client::{ClientKey, decrypt, encrypt};
+use tacit_compiler::compile;
 use tacit_compiler::frontend::onnx;
 use tacit_compiler::options::Options;
-use tacit_compiler::passes::parse_ir;
+use tacit_compiler::passes::{DriverOptions, parse_ir};
 use tacit_ir::artifact::{Artifact, Container, Kind};
+use tacit_ir::interp::plan;
+use tacit_ir::interp::tensor::{TensorValue, evaluate};
 use tacit_runtime::{Circuit, Query};
-use tacit_tests::{Example, examples};
+use tacit_tests::{Example, difference, examples};
 
 const SEED: u64 = 11;
 
@@ -134,4 +138,39 @@ fn artifacts_queries_results_and_keys() {
             read(&file.write());
         }
     }
+}
+
+fn seed(path: &str) -> Vec<u8> {
+    std::fs::read(format!("{}/../fuzz/seeds/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// Where this fails, `cargo run --bin make-seeds` in `fuzz` makes new ones.
+#[test]
+fn seeds_of_fuzzing_are_sound() {
+    let artifact = Artifact::from_bytes(&seed("artifact/file"), Kind::Artifact.default_limit()).unwrap();
+    let circuit = Circuit::new(artifact.client.layout.clone(), artifact.plan.unwrap(), artifact.digest).unwrap();
+    let key = ClientKey::from_bytes(&seed("key/file"), None).unwrap();
+    let query = seed("query/file");
+    assert!(Query::read(&circuit, &query).is_ok());
+    assert!(decrypt(&key, &tacit_runtime::run(&circuit, &query, None).unwrap()).is_ok());
+}
+
+/// Found by fuzzing: a tree whose bounds, sums of those of its nodes, no longer fitted half the torus once passes had moved
+/// what its branches share.
+#[test]
+fn a_tree_of_loose_bounds_compiles_to_what_it_is() {
+    let model = onnx::import(&seed("onnx/loose_bounds"), &Default::default()).unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let data: Vec<f32> = (0..400).map(|_| rng.random_range(0.0..8.0)).collect();
+    let inputs = onnx::inputs(&model);
+    let inputs = BTreeMap::from([(inputs[0].0.clone(), TensorValue::f32(vec![100, 4], data))]);
+    let expected = evaluate(&model, &inputs).unwrap().into_iter().collect();
+    let compiled = compile(model, &Options::default(), &BTreeMap::new(), &DriverOptions::default()).unwrap();
+    let codec = Codec::new(&compiled.artifact).unwrap();
+    let batch = codec.encode(&inputs).unwrap();
+    let plan = compiled.artifact.plan.as_ref().unwrap();
+    let results = batch.rows.iter().map(|row| plan::evaluate(plan, &codec.spec().layout, &row.inputs()).unwrap());
+    let found = codec.decode(&results.collect::<Vec<_>>(), &batch.passed).unwrap();
+    let difference = difference(&found, &expected);
+    assert!(difference.labels == 0 && difference.floats < 2e-3, "{difference:?}");
 }

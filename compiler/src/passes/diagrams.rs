@@ -20,14 +20,35 @@ pub(crate) fn each_diagram(
             other => Ok(other.clone()),
         })
         .map(Ir::Quant),
-        Ir::Circuit(graph) => rebuild_ops(&graph, |_, _, op| match op {
+        Ir::Circuit(graph) => rebuild_ops(&graph, |_, id, op| match op {
             CircuitOp::Decide { log2_delta, diagram } => {
-                Ok(CircuitOp::Decide { log2_delta: *log2_delta, diagram: rewrite(diagram, cx)? })
+                let new = rewrite(diagram, cx)?;
+                let fits = half_of_torus(&new);
+                if *log2_delta <= fits {
+                    return Ok(CircuitOp::Decide { log2_delta: *log2_delta, diagram: new });
+                }
+                // The values are what they were, but their bounds, sums of those of nodes, have become looser. A network
+                // reads sums in its own unit, so that the diagram stays; a client is told the unit.
+                let extracted = |node: ValueId| {
+                    let node = graph.node(node);
+                    matches!(node.op, CircuitOp::SampleExtract { .. }) && node.operands.contains(&id)
+                };
+                Ok(match graph.values().any(extracted) {
+                    true => op.clone(),
+                    false => CircuitOp::Decide { log2_delta: fits, diagram: new },
+                })
             }
             other => Ok(other.clone()),
         })
         .map(Ir::Circuit),
     }
+}
+
+/// The largest log2 of a step with which every integer of a diagram's bounds lies within half the 64-bit torus.
+fn half_of_torus(diagram: &Diagram) -> u32 {
+    let ends = diagram.ranges().into_iter().flat_map(|(low, high)| [low.unsigned_abs(), high.unsigned_abs()]);
+    let bits = u64::BITS - ends.max().unwrap_or(0).leading_zeros();
+    (u64::BITS - 1).saturating_sub(bits)
 }
 
 /// Copies a graph, each operation through `rewrite`; types are derived anew.
