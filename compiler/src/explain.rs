@@ -53,10 +53,10 @@ impl Work {
         self.sums = Some((least.min(bits), greatest.max(bits)));
     }
 
-    fn how(&self) -> String {
+    fn parts(&self) -> Vec<String> {
         let counted = |count: u64, text: String| (count > 0).then_some(text);
         let (rotated, products) = self.rotated;
-        let parts = [
+        [
             self.products.map(|products| format!("R1, {products} external products")),
             counted(self.packed, format!("R0, {} sums of packed inputs", self.packed)),
             counted(self.look_ups, format!("{} look-ups", self.look_ups)),
@@ -66,8 +66,14 @@ impl Work {
                 true => format!("sums of {least} bits"),
                 false => format!("sums of {least} to {greatest} bits"),
             }),
-        ];
-        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    fn how(&self) -> String {
+        let parts = self.parts();
         if parts.is_empty() { PART.to_owned() } else { format!("encrypted: {}", parts.join("; ")) }
     }
 
@@ -233,5 +239,5 @@ fn costs(graph: &Graph<Circuit>, cost: &CostProfile, out: &mut BTreeMap<String, 
         }
     }
     // Parameters, inputs.
-    out.retain(|_, work| work.how() != PART);
+    out.retain(|_, work| !work.parts().is_empty());
 }

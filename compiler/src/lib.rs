@@ -137,18 +137,19 @@ fn prepared(model: Graph<Tensor>, options: &Options) -> Result<Prepared> {
     let mut cx = PassCx::new(options, &no_rows);
     // Maps before the split are composed first, so that a chain of them is one encrypted operation.
     let whole = ["fuse-linear", "encrypt-head"];
-    let (fused, passes) = run_passes(Ir::Tensor(model), &whole, &mut cx, &DriverOptions::default())?;
-    let Ir::Tensor(model) = fused else {
-        return Err(Diagnostic::internal("a pass over the whole model left the float stage"));
-    };
+    let (model, passes) = over_floats(model, &whole, &mut cx)?;
     let mut roles = roles::split(&model, options.encrypt_head)?;
-    let body = run_passes(Ir::Tensor(roles.body), &["expand-scores"], &mut cx, &DriverOptions::default())?;
-    let (Ir::Tensor(body), _) = body else {
-        return Err(Diagnostic::internal("a pass over the encrypted part left the float stage"));
-    };
-    roles.body = body;
+    roles.body = over_floats(roles.body, &["expand-scores"], &mut cx)?.0;
     let notes = passes.into_iter().flat_map(|pass| pass.notes).collect();
     Ok(Prepared { model, roles, notes })
+}
+
+/// Runs passes that stay in the float stage.
+fn over_floats(graph: Graph<Tensor>, passes: &[&str], cx: &mut PassCx<'_>) -> Result<(Graph<Tensor>, Vec<PassReport>)> {
+    match run_passes(Ir::Tensor(graph), passes, cx, &DriverOptions::default())? {
+        (Ir::Tensor(graph), reports) => Ok((graph, reports)),
+        _ => Err(Diagnostic::internal("a pass over floats left their stage")),
+    }
 }
 
 /// Head values of the calibration inputs, row by row.

@@ -16,7 +16,7 @@ use tacit_compiler::options::Options;
 use tacit_runtime::run;
 use tacit_server::Settings;
 use tacit_tests::deployment::Deployment;
-use tacit_tests::http::{connect, get, invoke, post_head, reply};
+use tacit_tests::http::{Reply, connect, get, invoke, post_head, send_on};
 use tacit_tests::timing::{median, ms};
 
 /// Requests timed.
@@ -98,10 +98,10 @@ fn overhead(name: &str) {
     }
     for (mode, evaluation_keys, body) in modes {
         let server = Deployment::serve(Settings { evaluation_keys, ..deployment.settings() });
-        let ask = || {
-            let reply = invoke(server.address(), &body).expect("a reply");
+        let check = |reply: &Reply| {
             assert!(reply.status == 200 && reply.body == expected, "{}", reply.status);
         };
+        let ask = || check(&invoke(server.address(), &body).expect("a reply"));
         let bare_run = || {
             let result = pool.install(|| run(&deployment.circuit, &query, key.as_ref()));
             assert!(result.is_ok_and(|result| result == expected));
@@ -137,10 +137,8 @@ fn overhead(name: &str) {
                 scope.spawn(|| {
                     let mut stream = connect(server.address()).expect("a connection");
                     for _ in 0..count / 2 {
-                        stream.write_all(post_head(body.len()).as_bytes()).expect("it takes headers");
-                        stream.write_all(&body).expect("it takes the body");
-                        let reply = reply(&mut stream).expect("a reply");
-                        assert!(reply.status == 200 && reply.body == expected, "{}", reply.status);
+                        let head = post_head(body.len());
+                        check(&send_on(&mut stream, &[head.as_bytes(), &body]).expect("a reply"));
                     }
                 });
             }

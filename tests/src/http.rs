@@ -78,13 +78,20 @@ pub fn reply(stream: &mut TcpStream) -> Result<Reply> {
 /// # Errors
 /// Those of the socket.
 pub fn send(address: SocketAddr, bytes: &[&[u8]]) -> Result<Reply> {
-    let mut stream = connect(address)?;
+    send_on(&mut connect(address)?, bytes)
+}
+
+/// The same on a connection that is there.
+///
+/// # Errors
+/// Those of the socket.
+pub fn send_on(stream: &mut TcpStream, bytes: &[&[u8]]) -> Result<Reply> {
     for part in bytes {
         if stream.write_all(part).is_err() {
             break;
         }
     }
-    reply(&mut stream)
+    reply(stream)
 }
 
 /// A GET.

@@ -357,7 +357,7 @@ impl Quantizer<'_> {
             } else if let Some(steps) = natural {
                 largest / steps
             } else if self.options.per_channel {
-                let finer = if weight_bits <= COARSE_BITS { self.mixture(row, &weights) } else { 1.0 };
+                let finer = if weight_bits <= COARSE_BITS { self.mixture(row, &weights, largest) } else { 1.0 };
                 largest / most / (widest * largest / span).clamp(1.0, FINEST) / finer
             } else {
                 layer_largest / asked
@@ -413,8 +413,8 @@ impl Quantizer<'_> {
     /// By what factor a row's weights must be finer than those of atoms that all have as many steps: what an atom of many steps
     /// (the sum of trees, a real column) adds to a sum is rounded with its small weight, relative to which that of an atom of
     /// few steps (a column of 0 and 1) is large. Large weights make noise larger: only sums of trees, or of what the client gives
-    /// alone, are worth it.
-    fn mixture(&self, row: &Row, weights: &[f64]) -> f64 {
+    /// alone, are worth it. `largest` of the weights.
+    fn mixture(&self, row: &Row, weights: &[f64], largest: f64) -> f64 {
         let bounds = |atom: u32| self.network.bounds.get(atom as usize);
         let of_trees = row.terms.iter().any(|(atom, _)| matches!(bounds(*atom), Some(Some(_))));
         if !of_trees && row.terms.iter().any(|(atom, _)| bounds(*atom).is_none()) {
@@ -423,7 +423,6 @@ impl Quantizer<'_> {
         let steps = |atom: u32| (self.grids[atom as usize].high - self.grids[atom as usize].low) as f64;
         let atoms = || row.terms.iter().map(|(atom, _)| *atom).zip(weights);
         let most_steps = atoms().fold(0.0f64, |most, (atom, _)| most.max(steps(atom)));
-        let largest = weights.iter().fold(0.0f64, |largest, weight| largest.max(weight.abs()));
         let most_added = atoms().fold(0.0f64, |most, (atom, weight)| most.max(weight.abs() * steps(atom)));
         let factor = if most_added > 0.0 { largest * most_steps / most_added } else { 1.0 };
         if factor < MIXED { 1.0 } else { factor }

@@ -27,6 +27,12 @@ impl Sums<'_> {
     fn real(&self, element: usize, sum: i64) -> f64 {
         self.offset[element] + self.step[element] * sum as f64
     }
+
+    /// Of the sums of each element.
+    fn reals(&self, sums: &[Vec<i64>]) -> Vec<Vec<f64>> {
+        let real = |(element, own): (usize, &Vec<i64>)| own.iter().map(|&sum| self.real(element, sum)).collect();
+        sums.iter().enumerate().map(real).collect()
+    }
 }
 
 /// The tables of a layer, and the integers of its elements.
@@ -141,8 +147,13 @@ pub(super) fn tables(
 }
 
 fn evaluate(layer: &Activation, sums: &Sums<'_>, arguments: &[Vec<i64>]) -> Result<Vec<Vec<f64>>> {
-    let real = |(element, own): (usize, &Vec<i64>)| own.iter().map(|&sum| sums.real(element, sum)).collect();
-    layer.values(&arguments.iter().enumerate().map(real).collect::<Vec<_>>())
+    layer.values(&sums.reals(arguments))
+}
+
+/// Makes the arguments of all elements as many, by sums that there are.
+fn fill_up(arguments: &mut [Vec<i64>], sums: &Sums<'_>) {
+    let most = arguments.iter().map(Vec::len).max().unwrap_or(0);
+    arguments.iter_mut().zip(sums.ranges).for_each(|(own, range)| own.resize(most, range.0));
 }
 
 /// The points that the model itself rounds an element's values to, or that a maximum of such values has.
@@ -184,14 +195,11 @@ fn find_steps(
             };
             middles.push(if *exact { own.windows(2).filter_map(apart).collect() } else { Vec::new() });
         }
-        let most = middles.iter().map(Vec::len).max().unwrap_or(0);
-        if most == 0 {
+        if middles.iter().all(Vec::is_empty) {
             return Ok(());
         }
         let counts: Vec<usize> = middles.iter().map(Vec::len).collect();
-        for (own, range) in middles.iter_mut().zip(sums.ranges) {
-            own.resize(most, range.0);
-        }
+        fill_up(&mut middles, sums);
         let values = evaluate(layer, sums, &middles)?;
         for (element, own) in samples.iter_mut().enumerate() {
             let new = middles[element].iter().zip(&values[element]).take(counts[element]);
@@ -219,14 +227,10 @@ fn settle_halves(
         .zip(own_steps)
         .map(|(own, step)| (0..own.len()).filter(|&at| step.is_some() && beside_a_step(own, at)).collect())
         .collect();
-    let most = places.iter().map(Vec::len).max().unwrap_or(0);
-    let argument = |element: usize, number: usize| {
-        let sum = places[element].get(number).map_or(sums.ranges[element].0, |at| samples[element][*at].0);
-        sums.real(element, sum)
-    };
-    let arguments: Vec<Vec<f64>> =
-        (0..samples.len()).map(|element| (0..most).map(|number| argument(element, number)).collect()).collect();
-    let even = halves::even_values(layer, &arguments, own_steps)?;
+    let at_places = |(own, places): (&Vec<Sample>, &Vec<usize>)| places.iter().map(|at| own[*at].0).collect();
+    let mut arguments: Vec<Vec<i64>> = samples.iter().zip(&places).map(at_places).collect();
+    fill_up(&mut arguments, sums);
+    let even = halves::even_values(layer, &sums.reals(&arguments), own_steps)?;
     for (((own, places), even), rounding) in samples.iter_mut().zip(&places).zip(&even).zip(roundings) {
         for (at, value) in places.iter().zip(even) {
             own[*at].1 = value.map_or(own[*at].1, |value| rounding.integer(value));

@@ -4,7 +4,7 @@ use super::{Ir, PassCx};
 use tacit_ir::diag::{Diagnostic, Result};
 use tacit_ir::diagram::Diagram;
 use tacit_ir::graph::{Graph, Stage, ValueId};
-use tacit_ir::stage::circuit::CircuitOp;
+use tacit_ir::stage::circuit::{CircuitOp, most_log2_delta};
 use tacit_ir::stage::quant::QuantOp;
 
 /// Rewrites every diagram of the quant or the circuit stage.
@@ -23,7 +23,7 @@ pub(crate) fn each_diagram(
         Ir::Circuit(graph) => rebuild_ops(&graph, |_, id, op| match op {
             CircuitOp::Decide { log2_delta, diagram } => {
                 let new = rewrite(diagram, cx)?;
-                let fits = half_of_torus(&new);
+                let fits = most_log2_delta(&new.ranges()).unwrap_or(0);
                 if *log2_delta <= fits {
                     return Ok(CircuitOp::Decide { log2_delta: *log2_delta, diagram: new });
                 }
@@ -42,13 +42,6 @@ pub(crate) fn each_diagram(
         })
         .map(Ir::Circuit),
     }
-}
-
-/// The largest log2 of a step with which every integer of a diagram's bounds lies within half the 64-bit torus.
-fn half_of_torus(diagram: &Diagram) -> u32 {
-    let ends = diagram.ranges().into_iter().flat_map(|(low, high)| [low.unsigned_abs(), high.unsigned_abs()]);
-    let bits = u64::BITS - ends.max().unwrap_or(0).leading_zeros();
-    (u64::BITS - 1).saturating_sub(bits)
 }
 
 /// Copies a graph, each operation through `rewrite`; types are derived anew.

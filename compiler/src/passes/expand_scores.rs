@@ -1,8 +1,8 @@
 //! `expand-scores`: the scores of classifiers that are encrypted, in operations that networks have.
 //!
 //! A classifier in the middle of a model (the first level of a stack) has its transform in the encrypted part. The logistic of
-//! -s is 1 less that of s, so that both scores of two classes take one table; what adds up to 1 needs no norm. PROBIT, SOFTMAX_ZERO and libsvm's coupling stay as
-//! they are, and are refused later. So does the norm that is a greatest value: its sign is open.
+//! -s is 1 less that of s, so that both scores of two classes take one table; what adds up to 1 needs no norm. PROBIT, SOFTMAX_ZERO
+//! and libsvm's coupling stay as they are, and are refused later. So does the norm that is a greatest value: its sign is open.
 
 use super::{Ir, PassCx, PassInfo, StageName, diagrams::ill_typed};
 use tacit_ir::diag::Result;
@@ -37,16 +37,14 @@ pub(super) fn run(ir: Ir, cx: &mut PassCx<'_>) -> Result<Ir> {
     Ok(Ir::Tensor(graph))
 }
 
+/// The value in place of an operation; `None` where that stays.
+type Expanded = Option<std::result::Result<ValueId, String>>;
+
 /// Under any norm that is no rounding error of zero.
 const LEAST_NORM: f64 = 1e-30;
 
 /// Transforms are of 32-bit floats, whatever the scores.
-fn transform(
-    new: &mut Graph<Tensor>,
-    kind: PostTransform,
-    x: ValueId,
-    loc: &Loc,
-) -> Option<std::result::Result<ValueId, String>> {
+fn transform(new: &mut Graph<Tensor>, kind: PostTransform, x: ValueId, loc: &Loc) -> Expanded {
     let op = match kind {
         PostTransform::None => return Some(single(new, x, loc)),
         PostTransform::Logistic => TensorOp::Unary { kind: UnaryKind::Sigmoid },
@@ -56,16 +54,10 @@ fn transform(
     Some(single(new, x, loc).and_then(|x| new.push(op, vec![x], None, loc.clone())))
 }
 
-fn both_scores(
-    new: &mut Graph<Tensor>,
-    positive: bool,
-    kind: PostTransform,
-    x: ValueId,
-    loc: &Loc,
-) -> Option<std::result::Result<ValueId, String>> {
+fn both_scores(new: &mut Graph<Tensor>, positive: bool, kind: PostTransform, x: ValueId, loc: &Loc) -> Expanded {
     let logistic = kind == PostTransform::Logistic;
     // As onnxruntime has it, no other transform is done of one score.
-    let score = if logistic { transform(new, kind, x, loc)? } else { single(new, x, loc) };
+    let score = transform(new, if logistic { kind } else { PostTransform::None }, x, loc)?;
     let first = if positive || logistic { 1.0 } else { 0.0 };
     let both = TensorOp::Linear { outputs: 2, weights: vec![-1.0, 1.0], bias: vec![first, 0.0] };
     Some(score.and_then(|score| new.push(both, vec![score], None, loc.clone())))
@@ -82,12 +74,7 @@ fn adds_to_one(graph: &Graph<Tensor>, id: ValueId) -> bool {
 }
 
 /// Rows of nothing but zeros stay so: no norm is less than [`LEAST_NORM`].
-fn normalized(
-    new: &mut Graph<Tensor>,
-    norm: Norm,
-    x: ValueId,
-    loc: &Loc,
-) -> Option<std::result::Result<ValueId, String>> {
+fn normalized(new: &mut Graph<Tensor>, norm: Norm, x: ValueId, loc: &Loc) -> Expanded {
     let kind = match norm {
         Norm::L1 => ReduceKind::L1,
         Norm::L2 => ReduceKind::L2,

@@ -356,6 +356,16 @@ impl FromStr for CircuitType {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Circuit;
 
+/// The largest log2 of a step of the 64-bit torus with which all integers of these intervals lie within half of it, so that they
+/// are read back with their signs; `None` where there is none.
+pub fn most_log2_delta(ranges: &[(i64, i64)]) -> Option<u32> {
+    (u64::BITS - 1).checked_sub(u64::BITS - largest_magnitude(ranges).leading_zeros())
+}
+
+fn largest_magnitude(ranges: &[(i64, i64)]) -> u64 {
+    ranges.iter().map(|&(low, high)| low.unsigned_abs().max(high.unsigned_abs())).max().unwrap_or(0)
+}
+
 impl Stage for Circuit {
     type Op = CircuitOp;
     type Type = CircuitType;
@@ -377,10 +387,8 @@ impl Stage for Circuit {
             (CircuitOp::Decide { log2_delta, diagram }, [CircuitType::Codes { largest, bits }, rest @ ..]) => {
                 diagram.check(largest, bits)?;
                 let ranges = diagram.ranges();
-                // Integers are read back as signed: both ends must lie within half the torus.
-                let largest = ranges.iter().map(|&(low, high)| low.unsigned_abs().max(high.unsigned_abs())).max();
-                if *log2_delta > 63 || u128::from(largest.unwrap_or(0)) << log2_delta >= 1u128 << 63 {
-                    let largest = largest.unwrap_or(0);
+                if most_log2_delta(&ranges).is_none_or(|most| *log2_delta > most) {
+                    let largest = largest_magnitude(&ranges);
                     return Err(format!("{largest} steps of 2^{log2_delta} do not fit half of the 64-bit torus"));
                 }
                 let noise = match rest {
