@@ -1,11 +1,11 @@
-//! What the fuzz targets share: one circuit, its key and its files, and damage behind right digests.
+//! What the fuzz targets share: one circuit, its key and its files, and damage behind right checksums.
 //!
-//! Containers guard their contents with digests that no fuzzer guesses. An input of the container targets is therefore
+//! Containers guard their contents with checksums that no fuzzer guesses. An input of the container targets is therefore
 //! read twice: as a file, and as `[number, content..]`, which puts the content in the place of that section of a sound
-//! file and makes the digests anew.
+//! file and makes the checksums anew.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use tacit_client::codec::Codec;
 use tacit_client::{ClientKey, encrypt};
 use tacit_compiler::compile;
@@ -53,7 +53,7 @@ pub static SOUND: LazyLock<Sound> = LazyLock::new(|| {
 #[derive(Debug)]
 pub struct Network {
     /// The circuit.
-    pub circuit: Circuit,
+    pub circuit: Arc<Circuit>,
     /// Its evaluation key.
     pub evaluation_key: Vec<u8>,
     /// One encrypted row.
@@ -77,14 +77,15 @@ pub static NETWORK: LazyLock<Network> = LazyLock::new(|| {
     let batch = Codec::new(&artifact).and_then(|codec| codec.encode(&inputs(1))).expect("a row");
     let layout = artifact.client.layout.clone();
     let key = ClientKey::generate(&layout, artifact.digest).expect("a key");
+    let plan = artifact.plan.expect("a plan");
     Network {
         query: encrypt(&key, &batch.rows).expect("encryption"),
         evaluation_key: key.evaluation_key().ok().flatten().expect("networks need one"),
-        circuit: Circuit::new(layout, artifact.plan.expect("a plan"), artifact.digest).expect("a checked plan"),
+        circuit: Arc::new(Circuit::new(layout, plan, artifact.digest).expect("a checked plan")),
     }
 });
 
-/// `sound` with one section replaced, as `data` says, and right digests; `None` for data that names no section.
+/// `sound` with one section replaced, as `data` says, and right checksums; `None` for data that names no section.
 pub fn with_section(sound: &[u8], kind: Kind, data: &[u8]) -> Option<Vec<u8>> {
     let (&number, content) = data.split_first()?;
     let mut file = Container::read(sound, &[kind], kind.default_limit()).ok()?;

@@ -2,9 +2,12 @@
 //! [-- load [SECONDS]]`; a part of an example's name restricts it.
 //!
 //! Requests, bare runs and bare exchanges of as many bytes over a socket take turns, on pools of as many threads and as nice;
-//! medians. A request opens a connection of its own on loopback, but for throughput. `wire` is what the kernel takes to move the
-//! bytes, without a server: it is part of what the server adds. `key` says where the evaluation key comes from; `request` sends
-//! its section every time.
+//! medians, of differences within a turn. `adds` is what a request takes beyond a bare run when client and server share loopback
+//! and the cores; `wire` is what the kernel alone takes to move the bytes, part of what is added. `after` is what a client waits
+//! beyond a bare run once its last byte was sent, when it sends at the pace of a network of 10 Gbit/s: what the server itself
+//! adds. `throughput` is that of two clients on connections that they keep, over that of the bare runtime, in blocks that take
+//! turns; clients and their side of the kernel take their share of the same cores. `capacity` leaves it out: it is the time that
+//! processors spend on a bare run, over that which they spend in the server's threads on a request. `key` says where the evaluation key comes from; `request` sends its section every time.
 #![allow(clippy::print_stdout, reason = "a program that prints")]
 
 use std::io::{Read, Write};
@@ -16,8 +19,8 @@ use tacit_compiler::options::Options;
 use tacit_runtime::run;
 use tacit_server::Settings;
 use tacit_tests::deployment::Deployment;
-use tacit_tests::http::{Reply, connect, get, invoke, post_head, send_on};
-use tacit_tests::timing::{median, ms};
+use tacit_tests::http::{Reply, connect, get, invoke, post_head, reply, send_on};
+use tacit_tests::timing::{cpu_ms, median, ms};
 
 /// Requests timed.
 const TIMES: usize = 41;
@@ -25,6 +28,12 @@ const TIMES: usize = 41;
 const CLIENTS: usize = 8;
 /// Requests that may wait: two clients fewer than there are, so that some are refused.
 const QUEUE: usize = CLIENTS - 3;
+/// Blocks of requests for throughput, and milliseconds of one.
+const BLOCKS: usize = 9;
+const BLOCK_MS: f64 = 500.0;
+/// Bytes a second of the network that a client is on, and those that it sends at a time.
+const PACE: f64 = 1.25e9;
+const SLICE: usize = 128 << 10;
 /// How nice the server's pool is.
 const NICENESS: i32 = 10;
 
@@ -35,19 +44,21 @@ fn main() {
         return load(Duration::from_secs(seconds));
     }
     println!(
-        "{:<24} {:<8} {:>9} {:>9} {:>9} {:>9} {:>8} {:>8} {:>6} {:>9} {:>9} {:>6}",
+        "{:<24} {:<8} {:>9} {:>9} {:>9} {:>6} {:>8} {:>8} {:>7} {:>6} {:>9} {:>9} {:>10} {:>8}",
         "example",
         "key",
         "body KB",
         "bare ms",
-        "server ms",
         "adds ms",
+        "%",
+        "p95 ms",
         "wire ms",
-        "adds %",
-        "p95",
+        "after",
+        "%",
         "bare /s",
         "server /s",
-        "ratio"
+        "throughput",
+        "capacity"
     );
     for name in ["iris_decision_tree", "breast_cancer_xgboost", "digits_xgboost", "digits_mlp", "digits_mlp_deep"] {
         if arguments.first().is_none_or(|only| name.contains(only.as_str())) {
@@ -60,7 +71,13 @@ fn pool() -> rayon::ThreadPool {
     let nice = |_| {
         let _ = rustix::process::nice(NICENESS);
     };
-    rayon::ThreadPoolBuilder::new().start_handler(nice).build().expect("threads start")
+    let name = |index| format!("evaluate-{index}");
+    rayon::ThreadPoolBuilder::new().thread_name(name).start_handler(nice).build().expect("threads start")
+}
+
+/// Milliseconds that the threads of pools and of the server have been on a processor.
+fn evaluating_ms() -> f64 {
+    cpu_ms(|thread| thread == "server" || thread.starts_with("evaluate-"))
 }
 
 /// Takes bodies of so many bytes, one a connection, and answers with so many others.
@@ -82,6 +99,21 @@ fn exchange(address: SocketAddr, body: &[u8]) {
     let mut stream = TcpStream::connect(address).expect("a connection");
     stream.write_all(body).expect("it takes the body");
     stream.read_to_end(&mut Vec::new()).expect("it answers");
+}
+
+/// Sends a request slice by slice as a network would, and gives the reply and the milliseconds from the last byte to it.
+fn invoke_paced(address: SocketAddr, body: &[u8]) -> (Reply, f64) {
+    let mut stream = connect(address).expect("a connection");
+    let start = Instant::now();
+    stream.write_all(post_head(body.len()).as_bytes()).expect("it takes the head");
+    for (number, slice) in body.chunks(SLICE).enumerate() {
+        let due = Duration::from_secs_f64((number * SLICE + slice.len()) as f64 / PACE);
+        thread::sleep(due.saturating_sub(start.elapsed()));
+        stream.write_all(slice).expect("it takes the body");
+    }
+    let sent = Instant::now();
+    let reply = reply(&mut stream).expect("a reply");
+    (reply, ms(sent))
 }
 
 fn overhead(name: &str) {
@@ -107,7 +139,7 @@ fn overhead(name: &str) {
             assert!(result.is_ok_and(|result| result == expected));
         };
         ask();
-        let (mut bare, mut served, mut moved) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut bare, mut served, mut moved, mut after) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let wire = wire(body.len(), expected.len());
         for _ in 0..TIMES {
             let start = Instant::now();
@@ -119,45 +151,63 @@ fn overhead(name: &str) {
             let start = Instant::now();
             ask();
             served.push(ms(start));
+            let (reply, waited) = invoke_paced(server.address(), &body);
+            check(&reply);
+            after.push(waited);
         }
+        let beyond = |all: &[f64]| median(all.iter().zip(&bare).map(|(all, bare)| all - bare).collect());
+        let (adds, after) = (beyond(&served), beyond(&after));
         served.sort_by(f64::total_cmp);
         let p95 = served[TIMES * 95 / 100];
-        let (bare, served, moved) = (median(bare), median(served), median(moved));
+        let (bare, moved) = (median(bare), median(moved));
         // Throughput: the same number of evaluations, from two clients that always have one asked for, on connections that
         // they keep as SageMaker's proxies do.
-        let count = ((2000.0 / served) as usize).clamp(8, 400) & !1;
-        let start = Instant::now();
-        for _ in 0..count {
-            bare_run();
+        let count = ((BLOCK_MS / bare) as usize).max(4) & !1;
+        let rate = |start: Instant| 1e3 * count as f64 / ms(start);
+        let mut streams = [(); 2].map(|()| connect(server.address()).expect("a connection"));
+        let (mut bare_rates, mut rates) = (Vec::new(), Vec::new());
+        let (mut bare_cpu, mut served_cpu) = (Vec::new(), Vec::new());
+        for _ in 0..BLOCKS {
+            let before = evaluating_ms();
+            let start = Instant::now();
+            (0..count).for_each(|_| bare_run());
+            bare_rates.push(rate(start));
+            bare_cpu.push((evaluating_ms() - before) / count as f64);
+            let before = evaluating_ms();
+            let start = Instant::now();
+            thread::scope(|scope| {
+                for stream in &mut streams {
+                    let client = thread::Builder::new().name("client".to_owned());
+                    let asked = client.spawn_scoped(scope, || {
+                        for _ in 0..count / 2 {
+                            let head = post_head(body.len());
+                            check(&send_on(stream, &[head.as_bytes(), &body]).expect("a reply"));
+                        }
+                    });
+                    asked.expect("a thread");
+                }
+            });
+            rates.push(rate(start));
+            served_cpu.push((evaluating_ms() - before) / count as f64);
         }
-        let bare_rate = count as f64 / start.elapsed().as_secs_f64();
-        let start = Instant::now();
-        thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| {
-                    let mut stream = connect(server.address()).expect("a connection");
-                    for _ in 0..count / 2 {
-                        let head = post_head(body.len());
-                        check(&send_on(&mut stream, &[head.as_bytes(), &body]).expect("a reply"));
-                    }
-                });
-            }
-        });
-        let rate = count as f64 / start.elapsed().as_secs_f64();
+        let ratio = |of: &[f64], to: &[f64]| median(of.iter().zip(to).map(|(of, to)| of / to).collect());
+        let (throughput, capacity) = (ratio(&rates, &bare_rates), ratio(&bare_cpu, &served_cpu));
         println!(
-            "{:<24} {:<8} {:>9.1} {:>9.2} {:>9.2} {:>9.2} {:>8.2} {:>8.1} {:>6.1} {:>9.1} {:>9.1} {:>6.2}",
+            "{:<24} {:<8} {:>9.1} {:>9.2} {:>9.2} {:>6.1} {:>8.1} {:>8.2} {:>7.2} {:>6.1} {:>9.1} {:>9.1} {:>10.2} {:>8.2}",
             name,
             mode,
             body.len() as f64 / 1e3,
             bare,
-            served,
-            served - bare,
-            moved,
-            100.0 * (served / bare - 1.0),
+            adds,
+            100.0 * adds / bare,
             p95,
-            bare_rate,
-            rate,
-            rate / bare_rate
+            moved,
+            after,
+            100.0 * after / bare,
+            median(bare_rates),
+            median(rates),
+            throughput,
+            capacity
         );
     }
 }

@@ -37,9 +37,9 @@ pub struct Clocks {
 impl Clocks {
     /// Of this work.
     pub fn of(work: impl FnOnce()) -> Clocks {
-        let (cpu, start) = (cpu_ms(), Instant::now());
+        let (cpu, start) = (cpu_ms(|_| true), Instant::now());
         work();
-        Clocks { wall: ms(start), cpu: cpu_ms() - cpu }
+        Clocks { wall: ms(start), cpu: cpu_ms(|_| true) - cpu }
     }
     /// The median of each.
     pub fn median(all: &[Clocks]) -> Clocks {
@@ -48,10 +48,13 @@ impl Clocks {
     }
 }
 
-/// Milliseconds that this process' threads have been on a processor.
-fn cpu_ms() -> f64 {
+/// Milliseconds that this process' threads of these names have been on a processor.
+pub fn cpu_ms(named: impl Fn(&str) -> bool) -> f64 {
     let Ok(threads) = std::fs::read_dir("/proc/self/task") else { return 0.0 };
     let one = |path: std::path::PathBuf| -> Option<f64> {
+        if !named(std::fs::read_to_string(path.join("comm")).ok()?.trim()) {
+            return None;
+        }
         // `proc(5)`: the first number is the nanoseconds on a processor.
         let text = std::fs::read_to_string(path.join("schedstat")).ok()?;
         text.split_whitespace().next()?.parse::<f64>().ok()

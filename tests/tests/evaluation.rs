@@ -2,11 +2,12 @@
 
 mod support;
 
+use std::sync::Arc;
 use support::*;
 use tacit_client::{ClientKey, encrypt};
 use tacit_ir::noise;
 use tacit_ir::plan::{Form, Phase, Plan, Slot, Step};
-use tacit_runtime::{Circuit, Query, ResultWriter, prepare};
+use tacit_runtime::{ArrivingQuery, Circuit, Piece, Query, ResultWriter, prepare};
 
 #[test]
 fn every_step_agrees_with_the_clear_interpreter() {
@@ -97,6 +98,47 @@ fn one_and_two_threads_give_the_same_bits() {
                 let error = got.wrapping_sub(*want) as i64 as f64 * (-64f64).exp2();
                 assert!(error.abs() < 8.0 * variance.sqrt());
             }
+        }
+    }
+}
+
+#[test]
+fn a_query_that_is_prepared_while_it_arrives_gives_the_same_bits() {
+    // Selectors of 55 KB: a row of three pieces, of which the last has no time to be prepared ahead.
+    let mut layout = layout(1, 2048, 15, 2);
+    layout.result_slots = vec![3, 512];
+    let key = ClientKey::generate(&layout, DIGEST).unwrap();
+    let circuit = Arc::new(Circuit::new(layout.clone(), wide_plan(), DIGEST).unwrap());
+    let mut rng = rng();
+    let query = encrypt(&key, &[row(&layout, &mut rng), row(&layout, &mut rng)]).unwrap();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    let expected = pool.install(|| tacit_runtime::run(&circuit, &query, None).unwrap());
+    // Which of the pieces of the first row are prepared ahead, and where.
+    let never: fn(usize, Arc<Piece>) = |_, _| ();
+    let here: fn(usize, Arc<Piece>) = |_, piece| piece.prepare();
+    let second: fn(usize, Arc<Piece>) = |number, piece| (0..2 * number).for_each(|_| piece.prepare());
+    let beside: fn(usize, Arc<Piece>) = |_, piece| drop(std::thread::spawn(move || piece.prepare()));
+    for ready in [never, here, second, beside] {
+        for chunk in [query.len(), 1 << 16, 1009] {
+            let mut arriving = ArrivingQuery::new(Arc::clone(&circuit), 2, query.len() as u64).unwrap();
+            let mut pieces = 0;
+            for part in query.chunks(chunk) {
+                let each = |piece| {
+                    ready(pieces, piece);
+                    pieces += 1;
+                };
+                arriving.push(part, each).unwrap();
+            }
+            assert_eq!(pieces, 2);
+            let rows = arriving.finish().unwrap();
+            let result = pool.install(|| {
+                let mut writer = ResultWriter::new(&circuit, 2);
+                for row in rows {
+                    writer.push(&circuit.evaluate(&row.prepare(), None).unwrap());
+                }
+                writer.finish().unwrap()
+            });
+            assert!(result == expected, "in chunks of {chunk}");
         }
     }
 }

@@ -3,18 +3,19 @@
 
 mod support;
 
+use std::sync::Arc;
 use support::*;
 use tacit_client::{ClientKey, decrypt, encrypt};
 use tacit_ir::artifact::v1::BatchHeader;
-use tacit_ir::artifact::{Container, Kind, SectionId, View, decode, encode};
+use tacit_ir::artifact::{Container, FORMAT_VERSION, Kind, SectionId, View, decode, encode};
 use tacit_ir::diag::Code;
 use tacit_ir::plan::{Layout, Plan};
-use tacit_runtime::{Circuit, Query, run};
+use tacit_runtime::{ArrivingQuery, Circuit, Query, run};
 
 struct Files {
     layout: Layout,
     plan: Plan,
-    circuit: Circuit,
+    circuit: Arc<Circuit>,
     key: ClientKey,
     key_file: Vec<u8>,
     query: Vec<u8>,
@@ -29,7 +30,7 @@ fn files() -> Files {
     layout.result_bits = 30;
     let form = packed(&[(0, 1, 3)]);
     let plan = plan(0, vec![tacit_ir::plan::Step::Sum { out: tacit_ir::plan::Slot::Shared(0), form }]);
-    let circuit = Circuit::new(layout.clone(), plan.clone(), DIGEST).unwrap();
+    let circuit = Arc::new(Circuit::new(layout.clone(), plan.clone(), DIGEST).unwrap());
     let key = ClientKey::generate(&layout, DIGEST).unwrap();
     let query = encrypt(&key, &[row(&layout, &mut rng())]).unwrap();
     let result = run(&circuit, &query, None).unwrap();
@@ -91,9 +92,67 @@ fn any_cut_and_any_changed_byte_is_found() {
         assert_eq!(read(b""), Some(Code::NotTacitFile), "{name} of nothing");
         assert_eq!(read(b"PK\x03\x04 something else"), Some(Code::NotTacitFile), "{name}");
         let mut newer = bytes.to_vec();
-        newer[9] = 2;
-        assert_eq!(read(&newer), Some(Code::FormatVersion), "{name}");
+        for version in [FORMAT_VERSION - 1, FORMAT_VERSION + 1] {
+            newer[9..11].copy_from_slice(&version.to_le_bytes());
+            assert_eq!(read(&newer), Some(Code::FormatVersion), "{name}");
+        }
     }
+}
+
+/// The error of a query that arrives in chunks: `length` bytes of so many rows are announced.
+fn arrival(circuit: &Arc<Circuit>, rows: u32, length: usize, bytes: &[u8]) -> Option<Code> {
+    let arrive = || {
+        let mut query = ArrivingQuery::new(Arc::clone(circuit), rows, length as u64)?;
+        bytes.chunks(1000).try_for_each(|chunk| query.push(chunk, |_| ()))?;
+        query.finish()
+    };
+    arrive().err().map(|why| why.code)
+}
+
+#[test]
+fn a_query_is_checked_while_it_arrives() {
+    let Files { layout, plan, circuit, query, key_file, result, .. } = files();
+    let length = query.len();
+    assert_eq!(arrival(&circuit, 1, length, &query), None);
+    for at in (0..400).chain((400..length).step_by(997)) {
+        assert_eq!(arrival(&circuit, 1, length, &query[..at]), Some(Code::FileCorrupted), "ends at {at}");
+        let cut = arrival(&circuit, 1, at, &query[..at]);
+        assert!(matches!(cut, Some(Code::FileCorrupted)), "cut at {at}: {cut:?}");
+        let mut changed = query.clone();
+        changed[at] ^= 0x10;
+        let code = arrival(&circuit, 1, length, &changed);
+        let known = [Code::FileCorrupted, Code::NotTacitFile, Code::FormatVersion, Code::WrongFileKind];
+        assert!(code.is_some_and(|code| known.contains(&code)), "changed at {at}: {code:?}");
+    }
+    let longer = [&query[..], &[0]].concat();
+    assert_eq!(arrival(&circuit, 1, length + 1, &longer), Some(Code::FileCorrupted));
+    assert_eq!(arrival(&circuit, 1, length, &longer), Some(Code::FileCorrupted));
+    assert_eq!(arrival(&circuit, 2, length, &query), Some(Code::FileCorrupted), "no room for two rows");
+    assert_eq!(arrival(&circuit, u32::MAX, length, &query), Some(Code::FileCorrupted));
+    assert_eq!(arrival(&circuit, 0, length, &query), Some(Code::EnvelopeInvalid));
+    for (name, file) in [("key", &key_file), ("result", &result)] {
+        let padded = [&file[..], &vec![0; length]].concat();
+        assert_eq!(arrival(&circuit, 1, padded.len(), &padded), Some(Code::WrongFileKind), "{name}");
+    }
+    let other = Arc::new(Circuit::new(layout.clone(), plan, [7; 32]).unwrap());
+    assert_eq!(arrival(&other, 1, length, &query), Some(Code::OtherCircuit));
+
+    let original = Container::read(&query, &[Kind::Query], u64::MAX).unwrap();
+    let with = |change: &dyn Fn(&mut Container)| {
+        let mut changed = original.clone();
+        change(&mut changed);
+        let bytes = changed.write();
+        arrival(&circuit, 1, bytes.len(), &bytes)
+    };
+    let header = |rows, layout: &Layout| encode(&BatchHeader { rows, layout: layout.clone() }).unwrap();
+    let fewer = Layout { body_bits: layout.body_bits - 1, ..layout.clone() };
+    assert_eq!(with(&|file| file.sections[0].1 = header(2, &layout)), Some(Code::EnvelopeInvalid));
+    assert_eq!(with(&|file| file.sections[0].1 = header(1, &fewer)), Some(Code::NotConformant));
+    assert_eq!(with(&|file| file.sections[0].1.push(0)), Some(Code::FileCorrupted));
+    assert_eq!(with(&|file| file.sections.reverse()), Some(Code::FileCorrupted), "rows that are not last");
+    assert_eq!(with(&|file| drop(file.sections.remove(0))), Some(Code::FileCorrupted), "no header");
+    assert_eq!(with(&|file| file.sections.push((SectionId(99), Vec::new()))), None, "an empty section more");
+    assert_eq!(with(&|file| file.sections.push((SectionId(99), vec![0]))), Some(Code::FileCorrupted));
 }
 
 #[test]

@@ -415,10 +415,10 @@ fn a_server_without_a_sound_artifact_ends_and_says_why() {
     assert_eq!(start(folder.path()), "E0603");
     std::fs::write(folder.path().join("other.tacit"), b"").unwrap();
     assert_eq!(start(folder.path()), "E0001");
-    // A pinned key of another client's circuit.
+    // A pinned key that is none.
     let settings = Settings { evaluation_keys: vec![folder.path().join("model.tacit")], ..NETWORK.settings() };
     let server = tacit_server::Server::bind(settings).unwrap();
-    assert_eq!(server.run(std::future::pending()).unwrap_err().code.as_str(), "E0603");
+    assert_eq!(server.run(std::future::pending()).unwrap_err().code.as_str(), "E0605");
     // The port is taken.
     let taken = Deployment::serve(TREE.settings());
     let again = Settings { address: taken.address(), ..TREE.settings() };

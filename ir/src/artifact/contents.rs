@@ -1,4 +1,4 @@
-//! What the sections of an artifact hold, format version 1.
+//! What the sections of an artifact hold, since format version 1.
 
 use super::{Container, Kind, SectionId, View, decode, digest, encode};
 use crate::attr::{Attr, AttrMap, OpSet};

@@ -1,4 +1,4 @@
-//! Contents of keys, queries and results in format version 1. Each struct is one postcard section.
+//! Contents of keys, queries and results since format version 1. Each struct is one postcard section.
 //!
 //! Ciphertexts are not postcard: they are raw bytes whose exact length the [`Layout`] fixes, so that a query of many
 //! megabytes is read without copying and a wrong length is found at once. See [`query_row_bytes`] and

@@ -29,6 +29,8 @@ pub struct Circuit {
     pub(crate) bit_rows: BTreeMap<u32, usize>,
     /// Packed inputs that dense products read with this digit width, and where the prepared row keeps the digits.
     pub(crate) digit_inputs: BTreeMap<(u32, u32), usize>,
+    /// First selectors of the units that a row is prepared by: a selector each, or a block of them.
+    pub(crate) units: Vec<u32>,
     pub(crate) workspaces: WorkspacePool,
     pub(crate) pools: Pools,
 }
@@ -83,6 +85,9 @@ impl Circuit {
         let gadget = layout.gadget.as_ref().map(Gadget::new);
         let with_blocks = gadget.as_ref().filter(|_| !plan.network.blocks.is_empty());
         let blocks = with_blocks.map(|gadget| BlockProduct::new(&fft, &layout.glwe, gadget, BLOCK));
+        let units = (0..layout.selectors)
+            .filter(|selector| plan.network.block_of(*selector).is_none_or(|first| first == *selector))
+            .collect();
         Ok(Circuit {
             digest,
             plan,
@@ -93,6 +98,7 @@ impl Circuit {
             first_polynomial,
             bit_rows: bit_rows.into_iter().zip(0..).collect(),
             digit_inputs: digit_inputs.into_iter().zip(0..).collect(),
+            units,
             workspaces: WorkspacePool::default(),
             pools: Pools::default(),
             layout,

@@ -3,10 +3,12 @@
 //! [`Circuit::new`] checks a plan and precomputes; [`Query::read`] checks a query file; for each row [`prepare`] turns
 //! what travelled (a seed and bodies) into selectors ready for products, and [`Circuit::evaluate`] runs the plan. Both
 //! use the rayon pool they are called in: one thread is `rayon::ThreadPoolBuilder::new().num_threads(1)` and `install`.
-//! A row's result has the same bits for any number of threads. [`run`] does all of it from bytes to bytes.
+//! A row's result has the same bits for any number of threads. [`run`] does all of it from bytes to bytes. An
+//! [`ArrivingQuery`] is prepared while it is received.
 //!
 //! After the checks nothing panics on outside input.
 
+mod arriving;
 pub mod bootstrap;
 mod circuit;
 mod evaluate;
@@ -17,6 +19,7 @@ mod phases;
 mod prepare;
 mod query;
 
+pub use arriving::{ArrivedRow, ArrivingQuery, Piece};
 pub use bootstrap::{EvaluationKey, PartitionKey};
 pub use circuit::Circuit;
 pub use evaluate::Ciphertexts;

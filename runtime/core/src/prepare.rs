@@ -4,6 +4,7 @@ use crate::circuit::Circuit;
 use crate::external::{BlockProduct, Gadget, zeros};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use tacit_ir::artifact::v1::{
     SEED_BYTES, packed_input_bytes, query_row_bytes, selector_bytes, small_body_bits, small_input_bytes,
@@ -76,71 +77,50 @@ impl Drop for PreparedRow {
 /// Prepares one row of a query that [`Query::read`](crate::Query::read) checked, in parallel over its ciphertexts on the
 /// current rayon pool. Missing bytes of a row of another length read as zeros.
 pub fn prepare(circuit: &Circuit, row: &[u8]) -> PreparedRow {
-    let layout = circuit.layout();
+    let row_part = |part: Range<usize>| row.get(part).unwrap_or_default();
+    let seed = seed(row_part(0..SEED_BYTES));
+    let units: Vec<(usize, &[u8])> =
+        (0..circuit.units.len()).map(|unit| (unit, row_part(circuit.unit_bytes(unit)))).collect();
+    let row = Row { circuit, masks: MaskStream::new(seed) };
+    row.assemble(row.units(&units), row_part(circuit.unit_bytes(units.len())))
+}
+
+/// The seed that a row begins with.
+pub(crate) fn seed(bytes: &[u8]) -> [u8; SEED_BYTES] {
     let mut seed = [0; SEED_BYTES];
-    for (to, from) in seed.iter_mut().zip(row) {
+    for (to, from) in seed.iter_mut().zip(bytes) {
         *to = *from;
     }
-    let row = Row { circuit, masks: MaskStream::new(seed), bodies: row.get(SEED_BYTES..).unwrap_or_default() };
-    let parallel = rayon::current_num_threads() > 1;
-    let mut selectors = Vec::with_capacity(layout.selectors as usize);
-    let mut blocks = BTreeMap::new();
-    let mut kept = BTreeMap::new();
-    if let Some(gadget) = &circuit.gadget {
-        let fresh = || Expansion::new(&layout.glwe, gadget, &circuit.fft);
-        // A selector each, or a block of them.
-        let starts: Vec<u32> = (0..layout.selectors)
-            .filter(|selector| circuit.plan.network.block_of(*selector).is_none_or(|first| first == *selector))
-            .collect();
-        let one = |expansion: &mut Expansion<'_>, &selector: &u32| match &circuit.blocks {
-            Some(blocks) if circuit.plan.network.block_of(selector).is_some() => {
-                Made::Block(row.block(blocks, selector, expansion))
-            }
-            _ => Made::Selector(row.selector(gadget, selector, expansion)),
+    seed
+}
+
+impl Circuit {
+    /// Where the bodies of a unit lie in a row; those of the inputs follow the last unit.
+    pub(crate) fn unit_bytes(&self, unit: usize) -> Range<usize> {
+        let layout = self.layout();
+        let start = |unit: usize| {
+            let selector = self.units.get(unit).copied().unwrap_or(layout.selectors);
+            SEED_BYTES + (u64::from(selector) * selector_bytes(layout)) as usize
         };
-        let made: Vec<Made> = if parallel {
-            starts.par_iter().map_init(fresh, one).collect()
-        } else {
-            let mut scratch = fresh();
-            starts.iter().map(|selector| one(&mut scratch, selector)).collect()
-        };
-        for (selector, made) in starts.into_iter().zip(made) {
-            match made {
-                Made::Selector((ggsw, bit_row)) => {
-                    selectors.push(ggsw);
-                    kept.extend(bit_row.and_then(|bit_row| circuit.bit_rows.get(&selector).map(|at| (*at, bit_row))));
-                }
-                Made::Block(table) => {
-                    blocks.insert(selector, table);
-                    selectors.extend((0..BLOCK).map(|_| zeros(0)));
-                }
-            }
-        }
+        let end = if unit < self.units.len() { start(unit + 1) } else { query_row_bytes(layout) as usize };
+        start(unit)..end
     }
-    let packed: Vec<ABox<[u64]>> = (0..layout.packed_inputs).map(|input| row.packed(input)).collect();
-    let digits = circuit.digit_inputs.keys().map(|(input, digit_bits)| {
-        let mut scratch = circuit.fft.scratch();
-        let polynomials = packed[*input as usize].chunks_exact(circuit.fft.polynomial_size());
-        polynomials.map(|poly| Digits::new(&circuit.fft, poly, *digit_bits, &mut scratch)).collect()
-    });
-    let digits = digits.collect();
-    let pools = circuit.pools.clone();
-    let small = (0..layout.small_inputs).map(|input| row.small(input)).collect();
-    PreparedRow { selectors, blocks, bit_rows: kept.into_values().collect(), packed, small, digits, pools }
 }
 
 /// A transformed GGSW, and its last-level body row if forms read it.
 type Selector = (ABox<[c64]>, Option<ABox<[u64]>>);
 
-enum Made {
+/// What a unit of a row, a selector or a block of them, is prepared to.
+#[derive(Debug)]
+pub(crate) enum Made {
     Selector(Selector),
     Block(ABox<[f64]>),
 }
 
-struct Row<'a> {
-    circuit: &'a Circuit,
-    masks: MaskStream,
-    bodies: &'a [u8],
+/// What turns the bodies of a row to ciphertexts.
+pub(crate) struct Row<'a> {
+    pub(crate) circuit: &'a Circuit,
+    pub(crate) masks: MaskStream,
 }
 
 /// Working memory for seeded GGSW ciphertexts; one per thread.
@@ -191,17 +171,76 @@ impl<'a> Expansion<'a> {
     }
 }
 
-impl Row<'_> {
-    fn bytes(&self, start: u64, count: u64) -> &[u8] {
-        let (start, count) = (start as usize, count as usize);
-        self.bodies.get(start..start + count).unwrap_or_default()
+impl<'a> Row<'a> {
+    /// Prepares units, each by its number and its bodies, in parallel on the current rayon pool.
+    pub(crate) fn units(&self, units: &[(usize, &[u8])]) -> Vec<Made> {
+        if rayon::current_num_threads() == 1 {
+            return self.units_here(units);
+        }
+        let Some(fresh) = self.expansion() else { return Vec::new() };
+        units.par_iter().map_init(fresh, |expansion, (unit, bodies)| self.unit(*unit, bodies, expansion)).collect()
+    }
+
+    /// As [`Row::units`], on the current thread.
+    pub(crate) fn units_here(&self, units: &[(usize, &[u8])]) -> Vec<Made> {
+        let Some(fresh) = self.expansion() else { return Vec::new() };
+        let mut expansion = fresh();
+        units.iter().map(|(unit, bodies)| self.unit(*unit, bodies, &mut expansion)).collect()
+    }
+
+    /// Makes working memory; `None` for circuits without selectors.
+    fn expansion(&self) -> Option<impl Fn() -> Expansion<'a> + Sync + use<'a>> {
+        let circuit = self.circuit;
+        let gadget = circuit.gadget.as_ref()?;
+        Some(move || Expansion::new(&circuit.layout().glwe, gadget, &circuit.fft))
+    }
+
+    fn unit(&self, unit: usize, bodies: &[u8], expansion: &mut Expansion<'_>) -> Made {
+        let circuit = self.circuit;
+        let first = circuit.units[unit];
+        match (&circuit.blocks, &circuit.gadget) {
+            (Some(blocks), _) if circuit.plan.network.block_of(first).is_some() => {
+                Made::Block(self.block(blocks, first, bodies, expansion))
+            }
+            (_, Some(gadget)) => Made::Selector(self.selector(gadget, first, bodies, expansion)),
+            (_, None) => Made::Selector((zeros(0), None)),
+        }
+    }
+
+    /// The row of all its units and the bodies of its inputs.
+    pub(crate) fn assemble(&self, units: Vec<Made>, inputs: &[u8]) -> PreparedRow {
+        let circuit = self.circuit;
+        let layout = circuit.layout();
+        let mut selectors = Vec::with_capacity(layout.selectors as usize);
+        let mut blocks = BTreeMap::new();
+        let mut kept = BTreeMap::new();
+        for (first, made) in circuit.units.iter().zip(units) {
+            match made {
+                Made::Selector((ggsw, bit_row)) => {
+                    selectors.push(ggsw);
+                    kept.extend(bit_row.and_then(|bit_row| circuit.bit_rows.get(first).map(|at| (*at, bit_row))));
+                }
+                Made::Block(table) => {
+                    blocks.insert(*first, table);
+                    selectors.extend((0..BLOCK).map(|_| zeros(0)));
+                }
+            }
+        }
+        let packed: Vec<ABox<[u64]>> = (0..layout.packed_inputs).map(|input| self.packed(input, inputs)).collect();
+        let digits = circuit.digit_inputs.keys().map(|(input, digit_bits)| {
+            let mut scratch = circuit.fft.scratch();
+            let polynomials = packed[*input as usize].chunks_exact(circuit.fft.polynomial_size());
+            polynomials.map(|poly| Digits::new(&circuit.fft, poly, *digit_bits, &mut scratch)).collect()
+        });
+        let digits = digits.collect();
+        let pools = circuit.pools.clone();
+        let small = (0..layout.small_inputs).map(|input| self.small(input, inputs)).collect();
+        PreparedRow { selectors, blocks, bit_rows: kept.into_values().collect(), packed, small, digits, pools }
     }
 
     /// One GGSW: its transform, and its last-level body row if forms read it.
-    fn selector(&self, gadget: &Gadget, selector: u32, expansion: &mut Expansion<'_>) -> Selector {
+    fn selector(&self, gadget: &Gadget, selector: u32, bodies: &[u8], expansion: &mut Expansion<'_>) -> Selector {
         let layout = self.circuit.layout();
-        let stride = selector_bytes(layout);
-        let bodies = self.bytes(u64::from(selector) * stride, stride);
         let mut ggsw = self.circuit.pools.selectors.take(gadget.fourier_len(&layout.glwe));
         let mut kept = None;
         let wanted = self.circuit.bit_rows.contains_key(&selector);
@@ -220,12 +259,12 @@ impl Row<'_> {
     }
 
     /// The GGSWs of a block of selectors.
-    fn block(&self, blocks: &BlockProduct, first: u32, expansion: &mut Expansion<'_>) -> ABox<[f64]> {
+    fn block(&self, blocks: &BlockProduct, first: u32, bodies: &[u8], expansion: &mut Expansion<'_>) -> ABox<[f64]> {
         let layout = self.circuit.layout();
         let stride = selector_bytes(layout);
         let mut table = self.circuit.pools.blocks.take(blocks.shape.table_len(self.circuit.fft.fourier_size()));
         for (index, selector) in (first..).take(BLOCK).enumerate() {
-            let bodies = self.bytes(u64::from(selector) * stride, stride);
+            let bodies = part(bodies, index as u64 * stride, stride);
             let put = |transform: &[c64], row, column| blocks.shape.set(&mut table, transform, index, row, column);
             let first = u64::from(selector) * blocks.shape.rows as u64;
             expansion.ggsw(&self.masks, first, (bodies, layout.body_bits), put, |_, _| {});
@@ -233,23 +272,22 @@ impl Row<'_> {
         table
     }
 
-    fn small(&self, input: u32) -> ABox<[u64]> {
+    fn small(&self, input: u32, inputs: &[u8]) -> ABox<[u64]> {
         let layout = self.circuit.layout();
         let mask_len = layout.input_partition().map_or(0, |(_, params)| params.lwe.dimension as usize);
         let mask = small_masks_start(layout) + u64::from(input) * mask_len as u64;
         let stride = small_input_bytes(layout);
-        let start = query_row_bytes(layout) - SEED_BYTES as u64 - u64::from(layout.small_inputs - input) * stride;
-        let bodies = (self.bytes(start, stride), small_body_bits(layout));
+        let start = u64::from(layout.packed_inputs) * packed_input_bytes(layout) + u64::from(input) * stride;
+        let bodies = (part(inputs, start, stride), small_body_bits(layout));
         self.input((mask, mask_len), bodies, layout.small_size() as usize)
     }
 
-    fn packed(&self, input: u32) -> ABox<[u64]> {
+    fn packed(&self, input: u32, inputs: &[u8]) -> ABox<[u64]> {
         let layout = self.circuit.layout();
         let (mask_len, stride) = (layout.glwe.lwe_dimension() as usize, packed_input_bytes(layout));
         let rows = self.circuit.gadget.as_ref().map_or(0, |gadget| gadget.rows(&layout.glwe)) as u64;
         let mask = (u64::from(layout.selectors) * rows + u64::from(input)) * mask_len as u64;
-        let start = u64::from(layout.selectors) * selector_bytes(layout) + u64::from(input) * stride;
-        let bodies = (self.bytes(start, stride), layout.body_bits);
+        let bodies = (part(inputs, u64::from(input) * stride, stride), layout.body_bits);
         self.input((mask, mask_len), bodies, layout.glwe.polynomial_size as usize)
     }
 
@@ -261,4 +299,9 @@ impl Row<'_> {
         bits::unpack(bodies, bits, body);
         glwe
     }
+}
+
+/// So many of these bytes, from `start` on; none where they are not all there.
+fn part(bytes: &[u8], start: u64, count: u64) -> &[u8] {
+    bytes.get(start as usize..(start + count) as usize).unwrap_or_default()
 }

@@ -12,7 +12,7 @@ use tacit_ir::artifact::envelope::{Head, KeyHeader, QueryHeader};
 use tacit_ir::artifact::v1::{evaluation_key_bytes, query_row_bytes};
 use tacit_ir::diag::{Code, Diagnostic, Result};
 use tacit_ir::plan::Layout;
-use tacit_runtime::EvaluationKey;
+use tacit_runtime::{ArrivedRow, ArrivingQuery, Circuit, EvaluationKey, Piece};
 use tokio::time::Instant;
 
 /// Bytes that a file may have beside its ciphertexts: its container's header, its layout.
@@ -39,12 +39,11 @@ pub(crate) struct Rules {
 #[derive(Debug)]
 pub(crate) struct Received {
     pub(crate) header: QueryHeader,
-    pub(crate) query: Vec<u8>,
+    pub(crate) query: Vec<ArrivedRow>,
     pub(crate) key: Key,
     /// Bytes of the body.
     pub(crate) bytes: u64,
     /// Held as long as the bytes are.
-    #[expect(dead_code, reason = "gives its bytes back when dropped")]
     pub(crate) share: Share,
 }
 
@@ -189,13 +188,15 @@ impl From<Diagnostic> for Refusal {
 }
 
 /// Receives a body. `find` gives a key that is at hand: then its bytes, if they come along, are passed over, for the key of that
-/// name is known. `accept` is asked once the query's header was read, before its ciphertexts are.
+/// name is known. `accept` is asked once the query's header was read, before its ciphertexts are; `ready` gets pieces of the
+/// query that may be prepared already.
 pub(crate) async fn receive(
     body: &mut Incoming,
-    rules: &Rules,
+    (rules, circuit): (&Rules, &Arc<Circuit>),
     budget: &Arc<Budget>,
     find: impl Fn(&KeyName) -> Option<(Arc<EvaluationKey>, Source)>,
     accept: impl Fn(&QueryHeader) -> Result<()>,
+    mut ready: impl FnMut(Arc<Piece>),
 ) -> std::result::Result<Received, Refusal> {
     let mut share = Share::new(budget);
     let mut head = body.head().await?;
@@ -235,8 +236,14 @@ pub(crate) async fn receive(
     checked().map_err(refuse)?;
     body.expect(body.received() + QueryHeader::BYTES as u64, header.length, rules, true).map_err(refuse)?;
     body.consume(QueryHeader::BYTES);
-    let query = body.take(header.length, &mut share).await.map_err(refuse)?;
+    let mut query = ArrivingQuery::new(Arc::clone(circuit), header.rows, header.length).map_err(refuse)?;
+    let arrive = |part: &[u8]| {
+        share.grow(part.len() as u64)?;
+        query.push(part, &mut ready)
+    };
+    body.each(header.length, arrive).await.map_err(refuse)?;
     body.end().await.map_err(refuse)?;
+    let query = query.finish().map_err(refuse)?;
     Ok(Received { header, query, key, bytes: body.received(), share })
 }
 

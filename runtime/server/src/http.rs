@@ -14,7 +14,7 @@ use axum::routing::{get, post};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
-use tacit_ir::diag::{Code, Diagnostic, Result};
+use tacit_ir::diag::{Code, Result};
 use tokio::sync::watch;
 
 /// The request id of the query section, in hexadecimal digits.
@@ -80,7 +80,7 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     metrics.buffered.set(budget.used() as i64);
     metrics.ready.set(i64::from(shared.serving().is_ok()));
     if let Some(Serving { engine, .. }) = engine.get() {
-        let (keys, bytes) = engine.keys.sizes();
+        let (keys, bytes) = engine.keys().sizes();
         metrics.waiting.set(engine.waiting() as i64);
         metrics.keys.set(keys as i64);
         metrics.key_bytes.set(bytes as i64);
@@ -171,13 +171,16 @@ async fn answer(shared: &Shared, request: Request, seen: &mut Seen) -> std::resu
     let declared = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let Serving { engine, rules, replays } = shared.serving()?;
     let mut incoming = Incoming::new(body, declared, rules);
+    // Given back when the request was answered.
+    let mut ahead = None;
     let early = rules.check_length(declared).and_then(|()| engine.check_room()).map_err(Refusal::from);
     let received = match early {
         Err(refusal) => Err(refusal),
         Ok(()) => {
-            let find = |name: &_| engine.keys.find(name);
+            let find = |name: &_| engine.keys().find(name);
             let accept = |header: &_| replays.as_ref().map_or(Ok(()), |replays| replays.check(header));
-            receive(&mut incoming, rules, &shared.budget, find, accept).await
+            let ready = |piece| engine.prepare_ahead(piece, &mut ahead);
+            receive(&mut incoming, (rules, engine.circuit()), &shared.budget, find, accept, ready).await
         }
     };
     let received = match received {
@@ -214,9 +217,6 @@ impl Shared {
         let serving = self.engine.get().ok_or_else(|| crate::busy("the circuit is being loaded and tested"))?;
         if self.draining.load(Ordering::Relaxed) {
             return Err(crate::busy("the server is about to end"));
-        }
-        if !serving.engine.is_alive() {
-            return Err(Diagnostic::internal("the evaluating thread has ended"));
         }
         Ok(serving)
     }

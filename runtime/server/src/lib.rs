@@ -1,7 +1,7 @@
 //! Answers encrypted queries over HTTP, after SageMaker's container contract; `spec/wire.md` has the bytes, the statuses and
 //! the settings.
 //!
-//! HTTP has a few threads of its own, which never evaluate; the circuit runs on a pool of threads that give way to them, one
+//! HTTP has a thread of its own, which never evaluates; the circuit runs on a pool of threads that give way to it, one
 //! request at a time, so that `/ping` is answered while every core is busy. A body is checked header by header as it arrives,
 //! and kept once. Nothing is written to disk, no name is resolved, no connection is opened.
 

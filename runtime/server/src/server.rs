@@ -25,9 +25,6 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, oneshot, watch};
 
-/// Threads that answer HTTP. All they do is copy; two of them hand connections to each other, which takes a third more time than
-/// one alone.
-const HTTP_THREADS: usize = 1;
 /// Time for replies on their way once no more are made.
 const FLUSH: Duration = Duration::from_secs(2);
 /// Pause after a failed `accept`, such as one without file descriptors left.
@@ -76,10 +73,9 @@ impl Server {
     ///
     /// [`Code::ServerFailed`].
     pub fn bind(settings: Settings) -> Result<Server> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(HTTP_THREADS)
+        // All that HTTP takes is copying. Several threads hand connections to each other, which takes longer than one alone.
+        let runtime = tokio::runtime::Builder::new_current_thread()
             .max_blocking_threads(1)
-            .thread_name("http")
             .enable_all()
             .build()
             .map_err(|why| failed(format!("cannot start threads: {why}")))?;
@@ -293,7 +289,7 @@ fn load(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Serving> {
     let needs_key = circuit.needs_evaluation_key();
     let rules = Rules::new(settings, circuit.layout(), *circuit.digest(), needs_key);
     let threads = pool.current_num_threads();
-    let engine = Engine::start(circuit, keys, pool, settings.queue_length, Arc::clone(metrics), row_time)?;
+    let engine = Engine::new(circuit, keys, pool, settings.queue_length, Arc::clone(metrics), row_time);
     let (seconds, row_ms) = (start.elapsed().as_secs_f64(), row_time.as_secs_f64() * 1e3);
     tracing::info!(seconds, row_ms, threads, needs_key, "ready");
     Ok(Serving { engine, rules, replays: settings.refuse_replays.then(Replays::default) })
