@@ -62,7 +62,9 @@ impl<'a> Accuracy<'a> {
         // The same draws for every candidate and every compilation: artifacts are reproducible.
         let mut rng = ChaCha20Rng::seed_from_u64(0);
         let turns = SIMULATIONS.div_ceil(self.count().max(1));
-        let all: Vec<Losses> = (0..turns).map(|_| self.once(client, plan, &mut rng)).collect::<Result<_>>()?;
+        let features = client.features()?;
+        let all: Vec<Losses> =
+            (0..turns).map(|_| self.once(client, &features, plan, &mut rng)).collect::<Result<_>>()?;
         let mean = |of: fn(&Losses) -> f64| all.iter().map(of).sum::<f64>() / turns as f64;
         let of_labels = self.labels.map(|_| mean(|losses| losses.of_labels.unwrap_or_default()));
         Ok(Losses { loss: mean(|losses| losses.loss), error: mean(|losses| losses.error), of_labels })
@@ -73,12 +75,17 @@ impl<'a> Accuracy<'a> {
         self.float.first().map_or(0, Vec::len)
     }
 
-    fn once(&self, client: &ClientSpec, plan: &Plan, rng: &mut ChaCha20Rng) -> Result<Losses> {
+    fn once(
+        &self,
+        client: &ClientSpec,
+        features: &[Vec<CodedFeature>],
+        plan: &Plan,
+        rng: &mut ChaCha20Rng,
+    ) -> Result<Losses> {
         let count = self.count();
-        let features = client.features()?;
         let mut found: Vec<Vec<Vec<f64>>> = vec![Vec::with_capacity(count); self.float.len()];
         for row in 0..count {
-            let messages = messages(client, &features, self.rows, row)?;
+            let messages = messages(client, features, self.rows, row)?;
             let mut draw = |std: f64| std * rng.sample::<f64, _>(StandardNormal);
             let results = simulate(plan, &client.layout, &messages.inputs(), Some(&mut draw))?;
             for ((found, values), decoder) in found.iter_mut().zip(&results).zip(&client.decoders) {
