@@ -387,16 +387,25 @@ fn a_training_job_takes_another_jobs_archive_and_calibration_rows() {
     assert!(at.join("model/server.tacit").exists());
 }
 
+/// Whether a process handles SIGTERM: `proc(5)`, bits of `SigCgt`.
+fn hears_sigterm(process: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0");
+    u64::from_str_radix(caught.trim(), 16).unwrap() & 1 << 14 != 0
+}
+
 /// SageMaker sends SIGTERM and waits, 120 s or, for endpoints, 30 s, before it kills.
 #[test]
 fn a_job_that_is_told_to_stop_leaves_a_reason_and_nothing_half_written() {
-    let folder = job("{}", &["digits_mlp_deep/model.onnx"], &["digits_mlp_deep/calibration.npy"]);
+    let folder = job("{}", &["digits_cnn_pool/model.onnx"], &["digits_cnn_pool/calibration.npy"]);
     let at = folder.path();
     let mut command = Command::new(env!("CARGO_BIN_EXE_tacit"));
     let mut job = command.args(["train", "--folder", "."]).current_dir(at).stderr(Stdio::piped()).spawn().unwrap();
-    // Well into the search for bits, which takes far longer.
-    std::thread::sleep(Duration::from_secs(1));
-    assert!(job.try_wait().unwrap().is_none(), "the job ended before it was told to");
+    // As soon as it listens: compiling takes seconds from there.
+    while !hears_sigterm(job.id()) {
+        assert!(job.try_wait().unwrap().is_none(), "the job ended before it was told to");
+        std::thread::sleep(Duration::from_millis(1));
+    }
     let told = Instant::now();
     let kill = ["-TERM", &job.id().to_string()];
     assert!(Command::new("kill").args(kill).status().unwrap().success());

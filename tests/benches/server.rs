@@ -6,12 +6,15 @@
 //! and the cores; `wire` is what the kernel alone takes to move the bytes, part of what is added. `after` is what a client waits
 //! beyond a bare run once its last byte was sent, when it sends at the pace of a network of 10 Gbit/s: what the server itself
 //! adds. `throughput` is that of two clients on connections that they keep, over that of the bare runtime, in blocks that take
-//! turns; clients and their side of the kernel take their share of the same cores. `capacity` leaves it out: it is the time that
-//! processors spend on a bare run, over that which they spend in the server's threads on a request. `key` says where the evaluation key comes from; `request` sends its section every time.
+//! turns; clients and the kernel take their share of the same cores. `fed` is the server's over that of the bare runtime fed by
+//! the same clients over plain sockets, without HTTP, envelope or queue: what the server itself takes away. `capacity` leaves
+//! clients out: it is the time that processors spend on a bare run, over that which they spend in the server's threads on a
+//! request. `key` says where the evaluation key comes from; `request` sends its section every time.
 #![allow(clippy::print_stdout, reason = "a program that prints")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -44,7 +47,7 @@ fn main() {
         return load(Duration::from_secs(seconds));
     }
     println!(
-        "{:<24} {:<8} {:>9} {:>9} {:>9} {:>6} {:>8} {:>8} {:>7} {:>6} {:>9} {:>9} {:>10} {:>8}",
+        "{:<24} {:<8} {:>9} {:>9} {:>9} {:>6} {:>8} {:>8} {:>7} {:>6} {:>9} {:>9} {:>10} {:>5} {:>8}",
         "example",
         "key",
         "body KB",
@@ -58,6 +61,7 @@ fn main() {
         "bare /s",
         "server /s",
         "throughput",
+        "fed",
         "capacity"
     );
     for name in ["iris_decision_tree", "breast_cancer_xgboost", "digits_xgboost", "digits_mlp", "digits_mlp_deep"] {
@@ -93,6 +97,13 @@ fn wire(body: usize, reply: usize) -> SocketAddr {
         }
     });
     address
+}
+
+/// The two ends of a connection.
+fn socket_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let client = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
+    (client, listener.accept().expect("a connection").0)
 }
 
 fn exchange(address: SocketAddr, body: &[u8]) {
@@ -165,7 +176,9 @@ fn overhead(name: &str) {
         let count = ((BLOCK_MS / bare) as usize).max(4) & !1;
         let rate = |start: Instant| 1e3 * count as f64 / ms(start);
         let mut streams = [(); 2].map(|()| connect(server.address()).expect("a connection"));
-        let (mut bare_rates, mut rates) = (Vec::new(), Vec::new());
+        let mut sockets = [(); 2].map(|()| socket_pair());
+        let turn = Mutex::new(());
+        let (mut bare_rates, mut rates, mut fed_rates) = (Vec::new(), Vec::new(), Vec::new());
         let (mut bare_cpu, mut served_cpu) = (Vec::new(), Vec::new());
         for _ in 0..BLOCKS {
             let before = evaluating_ms();
@@ -173,27 +186,50 @@ fn overhead(name: &str) {
             (0..count).for_each(|_| bare_run());
             bare_rates.push(rate(start));
             bare_cpu.push((evaluating_ms() - before) / count as f64);
+            let start = Instant::now();
+            thread::scope(|scope| {
+                for (client, runner) in &mut sockets {
+                    scope.spawn(|| {
+                        let mut reply = vec![0; expected.len()];
+                        for _ in 0..count / 2 {
+                            client.write_all(&body).and_then(|()| client.read_exact(&mut reply)).expect("a reply");
+                            assert!(reply == expected);
+                        }
+                    });
+                    scope.spawn(|| {
+                        let mut taken = vec![0; body.len()];
+                        for _ in 0..count / 2 {
+                            runner.read_exact(&mut taken).expect("a body");
+                            let one_at_a_time = turn.lock();
+                            let query = &taken[body.len() - query.len()..];
+                            let result = pool.install(|| run(&deployment.circuit, query, key.as_ref()));
+                            drop(one_at_a_time);
+                            runner.write_all(&result.expect("a result")).expect("it takes the reply");
+                        }
+                    });
+                }
+            });
+            fed_rates.push(rate(start));
             let before = evaluating_ms();
             let start = Instant::now();
             thread::scope(|scope| {
                 for stream in &mut streams {
-                    let client = thread::Builder::new().name("client".to_owned());
-                    let asked = client.spawn_scoped(scope, || {
+                    scope.spawn(|| {
                         for _ in 0..count / 2 {
                             let head = post_head(body.len());
                             check(&send_on(stream, &[head.as_bytes(), &body]).expect("a reply"));
                         }
                     });
-                    asked.expect("a thread");
                 }
             });
             rates.push(rate(start));
             served_cpu.push((evaluating_ms() - before) / count as f64);
         }
         let ratio = |of: &[f64], to: &[f64]| median(of.iter().zip(to).map(|(of, to)| of / to).collect());
-        let (throughput, capacity) = (ratio(&rates, &bare_rates), ratio(&bare_cpu, &served_cpu));
+        let (throughput, fed) = (ratio(&rates, &bare_rates), ratio(&rates, &fed_rates));
+        let capacity = ratio(&bare_cpu, &served_cpu);
         println!(
-            "{:<24} {:<8} {:>9.1} {:>9.2} {:>9.2} {:>6.1} {:>8.1} {:>8.2} {:>7.2} {:>6.1} {:>9.1} {:>9.1} {:>10.2} {:>8.2}",
+            "{:<24} {:<8} {:>9.1} {:>9.2} {:>9.2} {:>6.1} {:>8.1} {:>8.2} {:>7.2} {:>6.1} {:>9.1} {:>9.1} {:>10.2} {:>5.2} {:>8.2}",
             name,
             mode,
             body.len() as f64 / 1e3,
@@ -207,6 +243,7 @@ fn overhead(name: &str) {
             median(bare_rates),
             median(rates),
             throughput,
+            fed,
             capacity
         );
     }

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// How often a thread looks whether a phase is over before it lets others have the core: some tens of microseconds, about as
 /// long as waking a thread takes.
 const SPINS: u32 = 4_000;
+/// How many of these looks pass before it looks for other work of the pool.
+const SPINS_BETWEEN_JOBS: u32 = 32;
 
 /// The tasks of a phase that were begun, and those that are over.
 #[derive(Debug, Default)]
@@ -27,8 +29,8 @@ impl Drop for Over<'_> {
 /// takes part takes its memory before and gives it back after.
 ///
 /// Phases are short, so that a thread that slept between them would spend its time waking up: those that take part stay awake
-/// until the last phase is over. The calling thread takes part and waits only for tasks that run, never for threads that
-/// have not come.
+/// until the last phase is over, and do other work of the pool while they wait. The calling thread takes part and waits only
+/// for tasks that run, never for threads that have not come.
 pub(crate) fn run_phases<M>(
     lengths: &[usize],
     take: impl Fn() -> M + Sync,
@@ -57,10 +59,12 @@ pub(crate) fn run_phases<M>(
             }
             let mut spins = 0;
             while progress.over.load(Ordering::Acquire) < *count {
-                if spins < SPINS {
-                    spins += 1;
+                spins += 1;
+                if spins % SPINS_BETWEEN_JOBS != 0 {
                     std::hint::spin_loop();
-                } else {
+                } else if rayon::yield_now() == Some(rayon::Yield::Executed) {
+                    spins = 0;
+                } else if spins >= SPINS {
                     std::thread::yield_now();
                 }
             }
@@ -80,7 +84,33 @@ pub(crate) fn run_phases<M>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Mutex;
+    use std::sync::{Barrier, Mutex};
+
+    #[test]
+    fn threads_that_wait_for_a_phase_do_other_work_of_the_pool() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        let (asked, done) = (Barrier::new(2), AtomicUsize::new(0));
+        pool.scope(|scope| {
+            run_phases(
+                &[2, 1],
+                || (),
+                |(), phase, task| {
+                    if phase == 0 {
+                        // Both threads have come.
+                        asked.wait();
+                    } else {
+                        assert_eq!(task, 0);
+                        scope.spawn(|_| done.store(1, Ordering::Release));
+                        // The other thread waits for this task. A pool that left the job to this one would hang here.
+                        while done.load(Ordering::Acquire) == 0 {
+                            std::hint::spin_loop();
+                        }
+                    }
+                },
+                |()| (),
+            );
+        });
+    }
 
     #[test]
     fn phases_come_one_after_the_other_with_all_their_tasks() {

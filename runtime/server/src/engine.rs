@@ -16,6 +16,8 @@ use tokio::sync::oneshot;
 
 /// How nice evaluation is to the threads that answer HTTP, as in `nice(2)`.
 const NICENESS: i32 = 10;
+/// Predicted microseconds of a row that a thread should have for itself: twice what waking it takes.
+const LEAST_THREAD_US: f64 = 100.0;
 
 /// A circuit that passed its self-test, with its keys and the queue of its requests.
 #[derive(Debug)]
@@ -49,11 +51,12 @@ struct Line {
 #[derive(Debug)]
 struct Job {
     request: Received,
+    ahead: Option<Ahead>,
     since: Instant,
     reply: oneshot::Sender<Result<Reply>>,
 }
 
-/// Lets one request be prepared while it arrives, until dropped: what is prepared takes more memory than what arrived.
+/// Lets one request be prepared before its turn, until dropped: what is prepared takes more memory than what arrived.
 #[derive(Debug)]
 pub(crate) struct Ahead(Arc<AtomicBool>);
 
@@ -72,6 +75,13 @@ pub(crate) struct Reply {
     pub(crate) queued: Duration,
     /// Reading the key if it was new, preparing what was not prepared on its way, evaluating.
     pub(crate) run: Duration,
+}
+
+/// How many threads a circuit is evaluated on: no more than there are, and none that would have less to do than it takes to
+/// wake it and to keep it in step.
+pub(crate) fn useful_threads(circuit: &Circuit, threads: usize) -> usize {
+    let plan_us = CostProfile::default().plan_us(circuit.layout(), circuit.plan());
+    ((plan_us / LEAST_THREAD_US) as usize).clamp(1, threads.max(1))
 }
 
 /// The pool that circuits are prepared, tested and evaluated on.
@@ -160,12 +170,10 @@ impl Engine {
         self.worker.stopping.store(true, Ordering::Relaxed);
     }
 
-    /// Prepares a piece of a request that arrives, on a thread that has nothing else to do; if there is none, the piece is
-    /// prepared with the rest when its turn comes. `ahead` is the request's leave to do so, got here with its first piece.
+    /// Prepares a piece of a request that arrives, on a thread that has nothing else to do, be it between the phases of an
+    /// evaluation; if there is none, the piece is prepared with the rest when its turn comes. `ahead` is the request's leave to
+    /// do so, got here with a piece of it.
     pub(crate) fn prepare_ahead(&self, piece: Arc<Piece>, ahead: &mut Option<Ahead>) {
-        if self.worker.line().running {
-            return;
-        }
         if ahead.is_none() && !self.ahead.swap(true, Ordering::Relaxed) {
             *ahead = Some(Ahead(Arc::clone(&self.ahead)));
         }
@@ -180,14 +188,14 @@ impl Engine {
     /// # Errors
     ///
     /// [`Code::ServerBusy`] when the queue is full or the server is about to end; errors of the key; internal errors.
-    pub(crate) async fn evaluate(&self, request: Received) -> Result<Reply> {
+    pub(crate) async fn evaluate(&self, request: Received, ahead: Option<Ahead>) -> Result<Reply> {
         let (reply, answer) = oneshot::channel();
         let idle = {
             let mut line = self.worker.line();
             if line.waiting.len() >= self.capacity {
                 return Err(self.full());
             }
-            line.waiting.push_back(Job { request, since: Instant::now(), reply });
+            line.waiting.push_back(Job { request, ahead, since: Instant::now(), reply });
             !std::mem::replace(&mut line.running, true)
         };
         if idle {
@@ -214,7 +222,7 @@ impl Worker {
         job
     }
 
-    fn answer(&self, Job { request, since, mut reply }: Job) {
+    fn answer(&self, Job { request, ahead, since, mut reply }: Job) {
         let queued = since.elapsed();
         if reply.is_closed() {
             self.metrics.dropped.inc();
@@ -226,7 +234,7 @@ impl Worker {
         }
         let start = Instant::now();
         let rows = request.header.rows;
-        let evaluated = catch_unwind(AssertUnwindSafe(|| self.evaluate(request, &mut reply)))
+        let evaluated = catch_unwind(AssertUnwindSafe(|| self.evaluate(request, ahead, &mut reply)))
             .unwrap_or_else(|_| Err(Diagnostic::internal("evaluation panicked")));
         let run = start.elapsed();
         let Some(evaluated) = evaluated.transpose() else {
@@ -249,6 +257,7 @@ impl Worker {
     fn evaluate(
         &self,
         request: Received,
+        mut ahead: Option<Ahead>,
         reply: &mut oneshot::Sender<Result<Reply>>,
     ) -> Result<Option<(Vec<u8>, Option<Source>)>> {
         let Received { query, key, share: _share, .. } = request;
@@ -273,7 +282,10 @@ impl Worker {
             if reply.is_closed() {
                 return Ok(None);
             }
-            writer.push(&self.circuit.evaluate(&row.prepare(), key.as_deref())?);
+            let prepared = row.prepare();
+            // The next request may be prepared while this one is evaluated.
+            drop(ahead.take());
+            writer.push(&self.circuit.evaluate(&prepared, key.as_deref())?);
         }
         Ok(Some((writer.finish()?, source)))
     }

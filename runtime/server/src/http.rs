@@ -171,7 +171,6 @@ async fn answer(shared: &Shared, request: Request, seen: &mut Seen) -> std::resu
     let declared = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let Serving { engine, rules, replays } = shared.serving()?;
     let mut incoming = Incoming::new(body, declared, rules);
-    // Given back when the request was answered.
     let mut ahead = None;
     let early = rules.check_length(declared).and_then(|()| engine.check_room()).map_err(Refusal::from);
     let received = match early {
@@ -201,7 +200,7 @@ async fn answer(shared: &Shared, request: Request, seen: &mut Seen) -> std::resu
     let predicted_ms = engine.predicted_ms(header.rows);
     let mut over = shared.over.clone();
     let evaluated = tokio::select! {
-        evaluated = engine.evaluate(received) => evaluated,
+        evaluated = engine.evaluate(received, ahead) => evaluated,
         _ = over.wait_for(|over| *over) => Err(crate::busy("the server ends before the request is evaluated")),
     };
     let reply = evaluated.map_err(refuse)?;

@@ -1,7 +1,7 @@
 //! Starts, accepts connections, ends.
 
 use crate::body::{Budget, Rules};
-use crate::engine::{Engine, pool, read_key};
+use crate::engine::{self, Engine, read_key, useful_threads};
 use crate::http::{Serving, Shared, router};
 use crate::keys::Keys;
 use crate::metrics::Metrics;
@@ -266,7 +266,7 @@ fn accept(
 /// Reads the circuit and the pinned keys and tests them.
 fn load(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Serving> {
     let start = Instant::now();
-    let pool = pool(settings.evaluating_threads())?;
+    let pool = engine::pool(settings.evaluating_threads())?;
     let (circuit, keys, row_time) = pool.install(|| {
         let (path, circuit) = model::circuit(settings)?;
         tracing::info!(path = %path.display(), circuit = crate::body::hex(circuit.digest()), "read");
@@ -288,6 +288,10 @@ fn load(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Serving> {
     })?;
     let needs_key = circuit.needs_evaluation_key();
     let rules = Rules::new(settings, circuit.layout(), *circuit.digest(), needs_key);
+    let pool = match (settings.threads, useful_threads(&circuit, pool.current_num_threads())) {
+        (None, fewer) if fewer < pool.current_num_threads() => engine::pool(fewer)?,
+        _ => pool,
+    };
     let threads = pool.current_num_threads();
     let engine = Engine::new(circuit, keys, pool, settings.queue_length, Arc::clone(metrics), row_time);
     let (seconds, row_ms) = (start.elapsed().as_secs_f64(), row_time.as_secs_f64() * 1e3);

@@ -141,6 +141,22 @@ fn the_signal_to_end_lets_what_runs_end_and_logs_hold_no_payload() {
     assert!(answered.len() == 2 && answered.iter().all(|line| line.contains(&"5a".repeat(16))), "{lines:?}");
 }
 
+/// Waking a thread would take longer than it saves.
+#[test]
+fn circuits_of_a_tenth_of_a_millisecond_are_evaluated_on_one_thread() {
+    let threads = |deployment, variables: &[(&str, &str)]| {
+        let server = Process::start(deployment, variables);
+        server.terminate();
+        let lines = server.finish().1;
+        let ready = lines.iter().find(|line| line.contains("\"ready\"")).expect("it was ready");
+        serde_json::from_str::<serde_json::Value>(ready).unwrap()["threads"].as_u64()
+    };
+    assert_eq!(threads(&TREE, &[]), Some(1));
+    assert_eq!(threads(&TREE, &[("TACIT_THREADS", "3")]), Some(3));
+    let cores = thread::available_parallelism().unwrap().get() as u64;
+    assert_eq!(threads(&NETWORK, &[]), Some(cores));
+}
+
 #[test]
 fn a_signal_ends_an_idle_server_at_once_and_one_that_evaluates_in_time() {
     let idle = Process::start(&TREE, &[]);
