@@ -191,11 +191,11 @@ fn times_and_costs_add_up_and_prices_can_be_given() {
     };
     let (built_in, readme) = bundle(&[]);
     for text in [built_in["prices"].as_str().unwrap(), &readme] {
-        assert!(text.contains("June 2025, us-east-1") && text.contains("verify before relying on it"), "{text}");
+        assert!(text.contains("September 2026, us-east-1") && text.contains("verify before relying on it"), "{text}");
     }
     let (given, readme) = bundle(&["--prices", "p.toml"]);
     assert_eq!(bundle(&["--prices", "p.json"]), (given.clone(), readme.clone()));
-    assert!(readme.contains("2026-11, eu-west-1") && !readme.contains("June 2025"), "{readme}");
+    assert!(readme.contains("2026-11, eu-west-1") && !readme.contains("September 2026"), "{readme}");
 
     let summary: serde_json::Value = serde_json::from_str(&ok(at, &["inspect", "trees.tacit", "--json"])).unwrap();
     let one_core = given["one_core_ms"].as_f64().unwrap();
