@@ -2,8 +2,10 @@
 
 use serde_json::Value;
 use std::sync::LazyLock;
+use std::thread;
 use tacit_client::codec::Codec;
 use tacit_client::decrypt;
+use tacit_compiler::options::Options;
 use tacit_ir::artifact::envelope::{KeyHeader, QueryHeader};
 use tacit_server::Settings;
 use tacit_tests::deployment::Deployment;
@@ -54,6 +56,30 @@ fn a_tree_answers_as_tacit_run_does_and_decrypts_to_the_labels_of_onnxruntime() 
     // Evaluation has no side effects: the same request gets the same reply.
     let again = invoke(server.address(), &TREE.body(&query, 20, 7)).unwrap();
     assert_answered(&again, &reply.body, 7);
+    server.stop().unwrap();
+}
+
+/// Queries of half a megabyte are prepared in pieces while they arrive or wait, whoever is evaluated.
+#[test]
+fn queries_that_are_prepared_before_their_turn_get_their_own_results() {
+    let forest = Deployment::new("breast_cancer_xgboost", &Options::default());
+    let server = Deployment::serve(Settings { threads: Some(2), queue_length: 8, ..forest.settings() });
+    thread::scope(|scope| {
+        for client in 0..4 {
+            let (forest, at) = (&forest, server.address());
+            scope.spawn(move || {
+                // Several rows too, of which the first alone is prepared ahead.
+                let rows = 1 + client % 2;
+                let queries = [client, client + 4].map(|first| forest.query(first..first + rows));
+                let expected = queries.each_ref().map(|query| forest.expected(query));
+                for turn in 0..20 {
+                    let id = (10 * client + turn % 2) as u8;
+                    let body = forest.body(&queries[turn % 2], rows as u32, id);
+                    assert_answered(&invoke(at, &body).unwrap(), &expected[turn % 2], id);
+                }
+            });
+        }
+    });
     server.stop().unwrap();
 }
 

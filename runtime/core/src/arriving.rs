@@ -242,6 +242,11 @@ impl Piece {
 }
 
 impl ArrivedRow {
+    /// Its pieces, each of which may be prepared before the row.
+    pub fn pieces(&self) -> &[Arc<Piece>] {
+        &self.pieces
+    }
+
     /// Prepares what was not prepared yet, in parallel on the current rayon pool; what another thread is preparing it waits
     /// for.
     pub fn prepare(self) -> PreparedRow {
