@@ -52,6 +52,8 @@ pub struct Bundle {
 const BIN: &str = "usr/local/bin";
 /// What the server's package and program are called.
 const SERVER: &str = "tacit-server";
+/// The same of the compiler, which training jobs run.
+const COMPILER: &str = "tacit";
 /// Where a server looks for its model.
 const MODEL_FOLDER: &str = "opt/ml/model";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -315,10 +317,15 @@ fn prediction_json(prediction: &Prediction) -> Value {
     })
 }
 
-/// What the user should know of a circuit behind SageMaker's limits.
+/// What the user should know of a program that can be used.
+fn advice(program: &[u8], package: &str) -> Vec<String> {
+    program::advice(program, package).into_iter().collect()
+}
+
+/// What the user should know of a circuit behind SageMaker's limits, and of the program.
 fn warnings(inputs: &Inputs<'_>, mode: Mode, predictions: &[Prediction], instance_type: &str) -> Vec<String> {
     let layout = &inputs.artifact.client.layout;
-    let mut warnings = Vec::new();
+    let mut warnings = advice(inputs.program, SERVER);
     let key = if inputs.evaluation_key.is_some() { 0 } else { inputs.key_bytes() };
     let row = v1::query_row_bytes(layout);
     let (limit, seconds) = match mode {
@@ -489,7 +496,7 @@ pub fn docker(inputs: &Inputs<'_>) -> Result<Bundle> {
     let compose = Compose { reference: &built.reference, memory, environment: &environment };
     entries.extend([Entry::file("README.md", render(&readme)?), Entry::file("compose.yaml", render(&compose)?)]);
     entries.extend(inputs.common());
-    finish(entries, inputs.summary("docker", &built), Vec::new())
+    finish(entries, inputs.summary("docker", &built), advice(inputs.program, SERVER))
 }
 
 /// A deployment to Kubernetes; the image has the model as a layer.
@@ -515,7 +522,7 @@ pub fn kubernetes(inputs: &Inputs<'_>) -> Result<Bundle> {
         Entry::file("kustomization.yaml", render(&Kustomization { repository: name, tag: &built.tag })?),
     ]);
     entries.extend(inputs.common());
-    finish(entries, inputs.summary("kubernetes", &built), Vec::new())
+    finish(entries, inputs.summary("kubernetes", &built), advice(inputs.program, SERVER))
 }
 
 /// The compiler as an image for training jobs.
@@ -524,7 +531,7 @@ pub fn kubernetes(inputs: &Inputs<'_>) -> Result<Bundle> {
 /// [`Code::ProgramUnusable`], [`Code::OptionInvalid`] for the name.
 pub fn training(name: &str, program: &[u8], metrics: &[&str]) -> Result<Bundle> {
     check_name(name)?;
-    let (built, mut entries) = image_files(name, "tacit", "train", program, &[])?;
+    let (built, mut entries) = image_files(name, COMPILER, "train", program, &[])?;
     let readme = TrainingReadme {
         name,
         tag: &built.tag,
@@ -542,7 +549,7 @@ pub fn training(name: &str, program: &[u8], metrics: &[&str]) -> Result<Bundle> 
         "image_bytes": built.size,
         "image_compressed_bytes": built.compressed,
     });
-    finish(entries, summary, Vec::new())
+    finish(entries, summary, advice(program, COMPILER))
 }
 
 /// The architecture that a deployment runs on, where its server's program can be used.
