@@ -1,5 +1,5 @@
 //! What the server adds to the bare runtime, and what it does under load: `cargo bench -p tacit-tests --bench server
-//! [-- load [SECONDS]]`; a part of an example's name restricts it.
+//! [-- load [SECONDS] [hasty]]`; a part of an example's name restricts it.
 //!
 //! Requests, bare runs and bare exchanges of as many bytes over a socket take turns, on pools of as many threads and as nice;
 //! medians, of differences within a turn. `adds` is what a request takes beyond a bare run when client and server share loopback
@@ -44,7 +44,7 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     if arguments.first().is_some_and(|first| first == "load") {
         let seconds = arguments.get(1).and_then(|seconds| seconds.parse().ok()).unwrap_or(60);
-        return load(Duration::from_secs(seconds));
+        return load(Duration::from_secs(seconds), arguments.iter().any(|argument| argument == "hasty"));
     }
     println!(
         "{:<24} {:<8} {:>9} {:>9} {:>9} {:>6} {:>8} {:>8} {:>7} {:>6} {:>9} {:>9} {:>10} {:>5} {:>8}",
@@ -256,9 +256,9 @@ fn resident_mb() -> f64 {
     line.split_whitespace().nth(1).and_then(|kb| kb.parse::<f64>().ok()).map_or(f64::NAN, |kb| kb / 1e3)
 }
 
-/// Clients that ask again at once, or after the seconds they are told, with the key in every other request, while somebody
-/// pings.
-fn load(time: Duration) {
+/// Clients that ask again at once, or, unless they are hasty, after the seconds they are told, with the key in every other request,
+/// while somebody pings.
+fn load(time: Duration, hasty: bool) {
     let deployment = Deployment::new("digits_mlp_deep", &Options::default());
     let query = deployment.query(0..1);
     let expected = deployment.expected(&query);
@@ -297,7 +297,7 @@ fn load(time: Duration) {
                     };
                     counter.fetch_add(1, Ordering::Relaxed);
                     let refused = Instant::now();
-                    while refused.elapsed() < pause && !over.load(Ordering::Relaxed) {
+                    while !hasty && refused.elapsed() < pause && !over.load(Ordering::Relaxed) {
                         thread::sleep(Duration::from_millis(20));
                     }
                 }

@@ -19,7 +19,10 @@ use tokio::time::Instant;
 const FILE_OVERHEAD: u64 = 64 << 10;
 /// Bytes that are read and thrown away after a refusal, so that a client that sends first and listens later hears it.
 const LINGER_BYTES: u64 = 64 << 20;
-/// Time for that.
+/// Pause after each part of them, of some tens to hundreds of KB: a client that asks again at once, and again is refused, would
+/// take the cores from what is evaluated.
+const LINGER_PAUSE: Duration = Duration::from_millis(2);
+/// Time for all of them.
 const LINGER_TIME: Duration = Duration::from_secs(10);
 
 /// What a request must fit.
@@ -403,6 +406,7 @@ impl Incoming {
                 Ok(Some(part)) => left = left.saturating_sub(part.len() as u64),
                 Ok(None) | Err(_) => return,
             }
+            tokio::time::sleep(LINGER_PAUSE).await;
         }
     }
 }
