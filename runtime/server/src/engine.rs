@@ -6,7 +6,7 @@ use crate::metrics::Metrics;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use tacit_ir::artifact::envelope::KeyHeader;
 use tacit_ir::artifact::v1::query_row_bytes;
@@ -186,11 +186,12 @@ impl Engine {
     /// Prepares a piece of a request that arrives, on a thread that has nothing else to do, be it between the phases of an
     /// evaluation; if there is none, the piece is prepared with the rest when its turn comes. `ahead` is the request's leave to
     /// do so, got here with a piece of it.
-    pub(crate) fn prepare_ahead(&self, piece: Arc<Piece>, ahead: &mut Option<Ahead>) {
+    pub(crate) fn prepare_ahead(&self, piece: &Arc<Piece>, ahead: &mut Option<Ahead>) {
         if ahead.is_none() {
             *ahead = Ahead::get(&self.worker.ahead);
         }
         if ahead.is_some() {
+            let piece = Arc::downgrade(piece);
             self.pool.spawn(move || prepare(&piece));
         }
     }
@@ -222,9 +223,12 @@ impl Engine {
     }
 }
 
-/// Prepares a piece. A panic comes again, and is answered, when the request is evaluated.
-fn prepare(piece: &Piece) {
-    let _ = catch_unwind(AssertUnwindSafe(|| piece.prepare()));
+/// Prepares a piece, unless its request was given up: what waits for a thread keeps no bytes of it. A panic comes again, and is
+/// answered, when the request is evaluated.
+fn prepare(piece: &Weak<Piece>) {
+    if let Some(piece) = piece.upgrade() {
+        let _ = catch_unwind(AssertUnwindSafe(|| piece.prepare()));
+    }
 }
 
 impl Worker {
@@ -251,7 +255,7 @@ impl Worker {
         }
         if let (Some(_), Some(row)) = (ahead, request.query.first()) {
             for piece in row.pieces() {
-                let piece = Arc::clone(piece);
+                let piece = Arc::downgrade(piece);
                 rayon::spawn(move || prepare(&piece));
             }
         }

@@ -178,7 +178,7 @@ async fn answer(shared: &Shared, request: Request, seen: &mut Seen) -> std::resu
         Ok(()) => {
             let find = |name: &_| engine.keys().find(name);
             let accept = |header: &_| replays.as_ref().map_or(Ok(()), |replays| replays.check(header));
-            let ready = |piece| engine.prepare_ahead(piece, &mut ahead);
+            let ready = |piece| engine.prepare_ahead(&piece, &mut ahead);
             receive(&mut incoming, (rules, engine.circuit()), &shared.budget, find, accept, ready).await
         }
     };
