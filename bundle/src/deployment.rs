@@ -317,15 +317,21 @@ fn prediction_json(prediction: &Prediction) -> Value {
     })
 }
 
-/// What the user should know of a program that can be used.
-fn advice(program: &[u8], package: &str) -> Vec<String> {
-    program::advice(program, package).into_iter().collect()
+/// What to do about a program that is larger than it need be.
+fn advice(program: &[u8], package: &str) -> Option<String> {
+    program::has_symbols(program).then(|| {
+        format!(
+            "the program has {} with its symbols; a smaller image starts sooner: build it with {}",
+            size(program.len() as u64),
+            program::build_command(package)
+        )
+    })
 }
 
 /// What the user should know of a circuit behind SageMaker's limits, and of the program.
 fn warnings(inputs: &Inputs<'_>, mode: Mode, predictions: &[Prediction], instance_type: &str) -> Vec<String> {
     let layout = &inputs.artifact.client.layout;
-    let mut warnings = advice(inputs.program, SERVER);
+    let mut warnings = Vec::from_iter(advice(inputs.program, SERVER));
     let key = if inputs.evaluation_key.is_some() { 0 } else { inputs.key_bytes() };
     let row = v1::query_row_bytes(layout);
     let (limit, seconds) = match mode {
@@ -563,12 +569,24 @@ pub fn check_server(bytes: &[u8]) -> Result<Architecture> {
 /// The name of the list of digests; a folder that has it was written by a bundle.
 pub const DIGESTS: &str = "SHA256SUMS";
 
-fn finish(mut entries: Vec<Entry>, summary: Value, warnings: Vec<String>) -> Result<Bundle> {
+fn finish(mut entries: Vec<Entry>, summary: Value, warnings: impl IntoIterator<Item = String>) -> Result<Bundle> {
     entries.sort_by(|a, b| a.path.cmp(&b.path));
     let lines = entries
         .iter()
         .filter_map(|entry| Some(format!("{}  {}\n", image::digest(entry.content.as_ref()?), entry.path)));
     let digests: String = lines.collect();
     entries.push(Entry::file(DIGESTS, digests));
-    Ok(Bundle { entries, summary, warnings })
+    Ok(Bundle { entries, summary, warnings: warnings.into_iter().collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn symbols_are_told_with_the_command_that_leaves_them_out() {
+        let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        assert!(advice(&own, SERVER).is_some_and(|advice| advice.contains("strip=symbols")));
+        assert_eq!(advice(b"no program", SERVER), None);
+    }
 }

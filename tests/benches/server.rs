@@ -106,6 +106,37 @@ fn socket_pair() -> (TcpStream, TcpStream) {
     (client, listener.accept().expect("a connection").0)
 }
 
+/// Sends bodies through each connection and has them answered by a thread at its other end, of which one runs at a time.
+fn feed(
+    connections: &mut [(TcpStream, TcpStream)],
+    times: usize,
+    (body, expected): (&[u8], &[u8]),
+    run: impl Fn(&[u8]) -> Vec<u8> + Sync,
+) {
+    let turn = Mutex::new(());
+    thread::scope(|scope| {
+        for (client, runner) in connections {
+            scope.spawn(|| {
+                let mut reply = vec![0; expected.len()];
+                for _ in 0..times {
+                    client.write_all(body).and_then(|()| client.read_exact(&mut reply)).expect("a reply");
+                    assert!(reply == expected);
+                }
+            });
+            scope.spawn(|| {
+                let mut taken = vec![0; body.len()];
+                for _ in 0..times {
+                    runner.read_exact(&mut taken).expect("a body");
+                    let one_at_a_time = turn.lock();
+                    let result = run(&taken);
+                    drop(one_at_a_time);
+                    runner.write_all(&result).expect("it takes the reply");
+                }
+            });
+        }
+    });
+}
+
 fn exchange(address: SocketAddr, body: &[u8]) {
     let mut stream = TcpStream::connect(address).expect("a connection");
     stream.write_all(body).expect("it takes the body");
@@ -132,7 +163,8 @@ fn overhead(name: &str) {
     let pool = pool();
     let key = pool.install(|| deployment.server_key());
     let query = deployment.query(0..1);
-    let expected = pool.install(|| run(&deployment.circuit, &query, key.as_ref())).expect("a query");
+    let evaluate = |query: &[u8]| pool.install(|| run(&deployment.circuit, query, key.as_ref())).expect("a query");
+    let expected = evaluate(&query);
     let alone = deployment.body(&query, 1, 1);
     let pinned = if key.is_some() { vec![deployment.key_path()] } else { Vec::new() };
     let mut modes = vec![(if key.is_some() { "pinned" } else { "none" }, pinned, alone.clone())];
@@ -145,10 +177,7 @@ fn overhead(name: &str) {
             assert!(reply.status == 200 && reply.body == expected, "{}", reply.status);
         };
         let ask = || check(&invoke(server.address(), &body).expect("a reply"));
-        let bare_run = || {
-            let result = pool.install(|| run(&deployment.circuit, &query, key.as_ref()));
-            assert!(result.is_ok_and(|result| result == expected));
-        };
+        let bare_run = || assert!(evaluate(&query) == expected);
         ask();
         let (mut bare, mut served, mut moved, mut after) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let wire = wire(body.len(), expected.len());
@@ -177,7 +206,6 @@ fn overhead(name: &str) {
         let rate = |start: Instant| 1e3 * count as f64 / ms(start);
         let mut streams = [(); 2].map(|()| connect(server.address()).expect("a connection"));
         let mut sockets = [(); 2].map(|()| socket_pair());
-        let turn = Mutex::new(());
         let (mut bare_rates, mut rates, mut fed_rates) = (Vec::new(), Vec::new(), Vec::new());
         let (mut bare_cpu, mut served_cpu) = (Vec::new(), Vec::new());
         for _ in 0..BLOCKS {
@@ -187,28 +215,7 @@ fn overhead(name: &str) {
             bare_rates.push(rate(start));
             bare_cpu.push((evaluating_ms() - before) / count as f64);
             let start = Instant::now();
-            thread::scope(|scope| {
-                for (client, runner) in &mut sockets {
-                    scope.spawn(|| {
-                        let mut reply = vec![0; expected.len()];
-                        for _ in 0..count / 2 {
-                            client.write_all(&body).and_then(|()| client.read_exact(&mut reply)).expect("a reply");
-                            assert!(reply == expected);
-                        }
-                    });
-                    scope.spawn(|| {
-                        let mut taken = vec![0; body.len()];
-                        for _ in 0..count / 2 {
-                            runner.read_exact(&mut taken).expect("a body");
-                            let one_at_a_time = turn.lock();
-                            let query = &taken[body.len() - query.len()..];
-                            let result = pool.install(|| run(&deployment.circuit, query, key.as_ref()));
-                            drop(one_at_a_time);
-                            runner.write_all(&result.expect("a result")).expect("it takes the reply");
-                        }
-                    });
-                }
-            });
+            feed(&mut sockets, count / 2, (&body, &expected), |body| evaluate(&body[body.len() - query.len()..]));
             fed_rates.push(rate(start));
             let before = evaluating_ms();
             let start = Instant::now();

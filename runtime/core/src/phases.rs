@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How often a thread looks whether a phase is over before it lets others have the core: some tens of microseconds, about as
 /// long as waking a thread takes.
-const SPINS: u32 = 4_000;
+const SPINS: u64 = 4_000;
 /// How many of these looks pass before it looks for other work of the pool.
-const SPINS_BETWEEN_JOBS: u32 = 32;
+const SPINS_BETWEEN_JOBS: u64 = 32;
 
 /// The tasks of a phase that were begun, and those that are over.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@ use crate::metrics::Metrics;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tacit_ir::artifact::envelope::KeyHeader;
 use tacit_ir::artifact::v1::query_row_bytes;
@@ -66,9 +66,12 @@ struct Job {
 pub(crate) struct Ahead(Arc<AtomicBool>);
 
 impl Ahead {
-    /// For a request, unless another one has it.
-    fn get(taken: &Arc<AtomicBool>) -> Option<Self> {
-        (!taken.swap(true, Ordering::Relaxed)).then(|| Ahead(Arc::clone(taken)))
+    /// Whether a request has leave, which it gets unless another one has it.
+    fn ask(ahead: &mut Option<Ahead>, taken: &Arc<AtomicBool>) -> bool {
+        if ahead.is_none() && !taken.swap(true, Ordering::Relaxed) {
+            *ahead = Some(Ahead(Arc::clone(taken)));
+        }
+        ahead.is_some()
     }
 }
 
@@ -187,12 +190,8 @@ impl Engine {
     /// evaluation; if there is none, the piece is prepared with the rest when its turn comes. `ahead` is the request's leave to
     /// do so, got here with a piece of it.
     pub(crate) fn prepare_ahead(&self, piece: &Arc<Piece>, ahead: &mut Option<Ahead>) {
-        if ahead.is_none() {
-            *ahead = Ahead::get(&self.worker.ahead);
-        }
-        if ahead.is_some() {
-            let piece = Arc::downgrade(piece);
-            self.pool.spawn(move || prepare(&piece));
+        if Ahead::ask(ahead, &self.worker.ahead) {
+            self.pool.spawn(prepare(piece));
         }
     }
 
@@ -223,11 +222,14 @@ impl Engine {
     }
 }
 
-/// Prepares a piece, unless its request was given up: what waits for a thread keeps no bytes of it. A panic comes again, and is
-/// answered, when the request is evaluated.
-fn prepare(piece: &Weak<Piece>) {
-    if let Some(piece) = piece.upgrade() {
-        let _ = catch_unwind(AssertUnwindSafe(|| piece.prepare()));
+/// The work of preparing a piece, unless its request was given up: what waits for a thread keeps no bytes of it. A panic comes
+/// again, and is answered, when the request is evaluated.
+fn prepare(piece: &Arc<Piece>) -> impl FnOnce() + Send + use<> {
+    let piece = Arc::downgrade(piece);
+    move || {
+        if let Some(piece) = piece.upgrade() {
+            let _ = catch_unwind(AssertUnwindSafe(|| piece.prepare()));
+        }
     }
 }
 
@@ -250,14 +252,9 @@ impl Worker {
         }
         let mut line = self.line();
         let Some(Job { request, ahead, .. }) = line.waiting.front_mut() else { return };
-        if ahead.is_none() {
-            *ahead = Ahead::get(&self.ahead);
-        }
-        if let (Some(_), Some(row)) = (ahead, request.query.first()) {
-            for piece in row.pieces() {
-                let piece = Arc::downgrade(piece);
-                rayon::spawn(move || prepare(&piece));
-            }
+        if Ahead::ask(ahead, &self.ahead) {
+            let pieces = request.query.first().map_or(&[][..], |row| row.pieces());
+            pieces.iter().for_each(|piece| rayon::spawn(prepare(piece)));
         }
     }
 

@@ -288,10 +288,8 @@ fn load(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Serving> {
     })?;
     let needs_key = circuit.needs_evaluation_key();
     let rules = Rules::new(settings, circuit.layout(), *circuit.digest(), needs_key);
-    let pool = match (settings.threads, useful_threads(&circuit, pool.current_num_threads())) {
-        (None, fewer) if fewer < pool.current_num_threads() => engine::pool(fewer)?,
-        _ => pool,
-    };
+    let useful = settings.threads.unwrap_or_else(|| useful_threads(&circuit, pool.current_num_threads()));
+    let pool = if useful < pool.current_num_threads() { engine::pool(useful)? } else { pool };
     let threads = pool.current_num_threads();
     let engine = Engine::new(circuit, keys, pool, settings.queue_length, Arc::clone(metrics), row_time);
     let (seconds, row_ms) = (start.elapsed().as_secs_f64(), row_time.as_secs_f64() * 1e3);
